@@ -1,0 +1,6 @@
+//! What the bytes on disk are: pure encoders and decoders, documented byte by byte in `docs/FORMAT.md`.
+//!
+//! No decoder panics on, or allocates more than, what it is given.
+
+pub mod event;
+pub mod fields;

@@ -1,0 +1,1 @@
+//! The HTTP/JSON front end: decode, call the engine, encode.

@@ -1,0 +1,3 @@
+//! The `synapse` program: parse, run, exit code.
+
+fn main() {}

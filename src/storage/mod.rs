@@ -1,0 +1,1 @@
+//! The log on disk: files, segments, frames; the simulated disk for tests.
