@@ -11,6 +11,7 @@ pub mod grpc;
 pub mod http;
 pub mod limits;
 pub mod metrics;
+pub mod proto;
 pub mod server;
 pub mod storage;
 pub mod stream;
