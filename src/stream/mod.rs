@@ -1,1 +1,199 @@
-//! One stream's state machine.
+//! One stream's state machine: ids, counts, what is trimmed and deleted, deduplication.
+//!
+//! Pure: a plan reads `&self` and the time it is handed, an effect is applied without failing, live and in replay
+//! alike. It knows no entry, only what is counted of them.
+//!
+//! Invariants. **S1** `last` never goes down. **S2** ordinals count every entry ever appended: an entry's ordinal is
+//! the number of entries before it, so lengths and lags are differences. **S3** `deleted` holds only ids at or above
+//! `trimmed_before`.
+
+mod dedup;
+mod deleted;
+
+use crate::clock::Now;
+use crate::error::{Error, Reason, Result};
+use crate::format::record::{EntriesDeleted, EventIdsRemembered, IdRun, RequestRemembered, StreamCreated, Trimmed};
+use crate::types::{EntryId, IdRequest, StreamName, StreamNumber, StreamSettings};
+
+pub use dedup::{Dedup, RememberedRequest};
+pub use deleted::DeletedIds;
+
+/// Entries after which a logical node ends, unless set otherwise (approximate trims count in nodes).
+const NODE_ENTRIES: u32 = 100;
+/// Bytes after which a logical node ends.
+const NODE_BYTES: u64 = 4096;
+
+/// The state of one stream.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// Its number, never reused.
+    pub number: StreamNumber,
+    /// Its name.
+    pub name: StreamName,
+    /// Its settings.
+    pub settings: StreamSettings,
+    /// Wall time of its creation, in milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// The last id that was given out.
+    pub last: EntryId,
+    /// Entries ever appended.
+    pub appended: u64,
+    /// Bytes of the entries that exist.
+    pub bytes: u64,
+    /// The smallest id that may exist.
+    pub trimmed_before: EntryId,
+    /// Entries ever appended below that id.
+    pub trimmed_ordinal: u64,
+    /// Single entries deleted at or above that id.
+    pub deleted: DeletedIds,
+    /// The greatest id that was ever deleted singly.
+    pub deleted_max: EntryId,
+    /// Rises with every trim and delete, so that a prepared command can tell that nothing went since.
+    pub removals: u64,
+    /// What is remembered against duplicates.
+    pub dedup: Dedup,
+    node_entries: u32,
+    node_bytes: u64,
+}
+
+impl Stream {
+    /// The stream of this record.
+    pub fn create(record: &StreamCreated) -> Self {
+        Self {
+            number: record.stream,
+            name: record.name.clone(),
+            settings: record.settings.clone(),
+            created_ms: record.created_ms,
+            last: EntryId::ZERO,
+            appended: 0,
+            bytes: 0,
+            trimmed_before: EntryId::ZERO,
+            trimmed_ordinal: 0,
+            deleted: DeletedIds::default(),
+            deleted_max: EntryId::ZERO,
+            removals: 0,
+            dedup: Dedup::default(),
+            node_entries: 0,
+            node_bytes: 0,
+        }
+    }
+
+    /// Entries that exist.
+    pub fn length(&self) -> u64 {
+        self.appended - self.trimmed_ordinal - self.deleted.len() as u64
+    }
+
+    /// The ids that so many new entries get, by rules 1 to 6 of Redis Streams: one run of one millisecond.
+    pub fn plan_ids(&self, request: IdRequest, count: u32, now: Now) -> Result<IdRun> {
+        let too_small = |id: EntryId| {
+            Error::new(Reason::IdNotGreater, format!("id {id} is not greater than the stream's last id {}", self.last))
+                .with("id", id)
+                .with("last", self.last)
+        };
+        let first = match request {
+            IdRequest::Auto => return self.auto_run(count, now),
+            IdRequest::AutoSeq(ms) if ms < self.last.ms => return Err(too_small(EntryId::new(ms, 0))),
+            IdRequest::AutoSeq(ms) if ms == self.last.ms => {
+                let seq = self.last.seq.checked_add(1).ok_or_else(|| too_small(EntryId::new(ms, u64::MAX)))?;
+                EntryId::new(ms, seq)
+            }
+            IdRequest::AutoSeq(ms) => EntryId::new(ms, 0),
+            IdRequest::Exact(_) if count != 1 => {
+                return Err(Error::invalid("ids", "an exact id goes with one entry only"));
+            }
+            IdRequest::Exact(id) if id <= self.last => return Err(too_small(id)),
+            IdRequest::Exact(id) => id,
+        };
+        match first.seq.checked_add(u64::from(count) - 1) {
+            Some(_) => Ok(IdRun { first, count }),
+            None => Err(exhausted()),
+        }
+    }
+
+    /// The clock's millisecond or, where it stands still or went back, the next ids after the last one.
+    fn auto_run(&self, count: u32, now: Now) -> Result<IdRun> {
+        if now.wall_ms > self.last.ms {
+            return Ok(IdRun { first: EntryId::new(now.wall_ms, 0), count });
+        }
+        let first = self.last.next().ok_or_else(exhausted)?;
+        if first.seq.checked_add(u64::from(count) - 1).is_some() {
+            return Ok(IdRun { first, count });
+        }
+        // Ids of one request are of one millisecond: go on to the next one rather than tear the run.
+        let ms = first.ms.checked_add(1).ok_or_else(exhausted)?;
+        Ok(IdRun { first: EntryId::new(ms, 0), count })
+    }
+
+    /// Counts one appended entry; says whether a logical node starts with it.
+    pub fn apply_entry(&mut self, id: EntryId, bytes: u32) -> bool {
+        debug_assert!(id > self.last, "S1: ids rise");
+        let starts = self.node_entries == 0 || self.node_entries >= NODE_ENTRIES || self.node_bytes >= NODE_BYTES;
+        if starts {
+            (self.node_entries, self.node_bytes) = (0, 0);
+        }
+        self.node_entries += 1;
+        self.node_bytes += u64::from(bytes);
+        self.apply_block(id, 1, u64::from(bytes));
+        starts
+    }
+
+    /// Counts a block of appended entries, in replay.
+    pub fn apply_block(&mut self, last: EntryId, count: u32, bytes: u64) {
+        self.last = self.last.max(last);
+        self.appended += u64::from(count);
+        self.bytes += bytes;
+    }
+
+    /// Moves the lower bound up.
+    pub fn apply_trim(&mut self, trimmed: &Trimmed) {
+        if trimmed.before <= self.trimmed_before {
+            return;
+        }
+        self.trimmed_before = trimmed.before;
+        self.trimmed_ordinal = trimmed.ordinal;
+        self.bytes -= trimmed.bytes.min(self.bytes);
+        self.deleted.forget_below(trimmed.before);
+        self.removals += 1;
+    }
+
+    /// Takes single entries out.
+    pub fn apply_deleted(&mut self, deleted: &EntriesDeleted) {
+        for entry in &deleted.entries {
+            if self.exists(entry.id) && self.deleted.insert(entry.id, entry.bytes) {
+                self.bytes -= u64::from(entry.bytes).min(self.bytes);
+                self.deleted_max = self.deleted_max.max(entry.id);
+            }
+        }
+        self.removals += 1;
+    }
+
+    /// Remembers a producer's request.
+    pub fn apply_request(&mut self, record: &RequestRemembered) {
+        self.dedup.remember_request(record, &self.settings.dedup);
+    }
+
+    /// Remembers event ids.
+    pub fn apply_event_ids(&mut self, record: &EventIdsRemembered) {
+        self.dedup.remember_events(record, &self.settings.dedup);
+    }
+
+    /// Whether an id that was appended has neither been trimmed nor deleted.
+    pub fn exists(&self, id: EntryId) -> bool {
+        id >= self.trimmed_before && id <= self.last && !self.deleted.contains(id)
+    }
+
+    /// Existing entries above a cursor, exactly: the lag of a group whose cursor stands there.
+    pub fn entries_after(&self, cursor: EntryId, cursor_ordinal: u64) -> u64 {
+        if cursor_ordinal <= self.trimmed_ordinal {
+            return self.length();
+        }
+        self.appended.saturating_sub(cursor_ordinal) - self.deleted.count_above(cursor)
+    }
+}
+
+fn exhausted() -> Error {
+    Error::new(Reason::IdsExhausted, "the stream has used its last id")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,430 @@
+//! Control records: every change of state that is not an entry, as the effect that replay applies.
+//!
+//! An effect says what happened (these ids, this owner, this deadline), never what was asked for, so replay decides
+//! nothing. Each kind has a number and a version of its own (`docs/FORMAT.md`); numbers are never reused. Contents are
+//! bincode 1.3 with fixed-width little-endian integers; trailing bytes and contents larger than a frame are refused.
+
+use bincode::Options;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Reason, Result};
+use crate::limits::FRAME_BYTES_MAX;
+use crate::types::{
+    ConsumerName, ConsumerNumber, DeliveryNumber, EntryId, GroupName, GroupNumber, GroupSettings, IdRange, ProducerId,
+    StreamName, StreamNumber, StreamSettings,
+};
+
+/// Kind number of a block of entries; every other kind is an [`Effect`].
+pub const ENTRIES: u8 = 1;
+
+/// Entries with ids `first`, `first + 1`, … of one millisecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRun {
+    /// The first id.
+    pub first: EntryId,
+    /// How many.
+    pub count: u32,
+}
+
+impl IdRun {
+    /// The ids in order.
+    pub fn ids(self) -> impl Iterator<Item = EntryId> {
+        (0..u64::from(self.count)).map(move |n| EntryId::new(self.first.ms, self.first.seq + n))
+    }
+}
+
+/// Packs ids into runs; the order stays as it is.
+pub fn runs(ids: impl IntoIterator<Item = EntryId>) -> Vec<IdRun> {
+    let mut out: Vec<IdRun> = Vec::new();
+    for id in ids {
+        match out.last_mut() {
+            Some(run)
+                if run.first.ms == id.ms && run.first.seq + u64::from(run.count) == id.seq && run.count < u32::MAX =>
+            {
+                run.count += 1;
+            }
+            _ => out.push(IdRun { first: id, count: 1 }),
+        }
+    }
+    out
+}
+
+/// A stream came to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamCreated {
+    /// Its number.
+    pub stream: StreamNumber,
+    /// Its name.
+    pub name: StreamName,
+    /// Its settings.
+    pub settings: StreamSettings,
+    /// Wall time, in milliseconds since the Unix epoch.
+    pub created_ms: u64,
+}
+
+/// A stream has other settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamUpdated {
+    /// Which.
+    pub stream: StreamNumber,
+    /// The new settings, whole.
+    pub settings: StreamSettings,
+}
+
+/// A stream is gone with its entries and groups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamDeleted {
+    /// Which.
+    pub stream: StreamNumber,
+}
+
+/// Entries below an id are gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trimmed {
+    /// Of which stream.
+    pub stream: StreamNumber,
+    /// The smallest id that may still exist.
+    pub before: EntryId,
+    /// Entries ever appended with ids below `before`.
+    pub ordinal: u64,
+    /// Bytes of the entries that went.
+    pub bytes: u64,
+}
+
+/// A single entry that was deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedEntry {
+    /// Its id.
+    pub id: EntryId,
+    /// Its size in bytes.
+    pub bytes: u32,
+}
+
+/// Single entries are gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntriesDeleted {
+    /// Of which stream.
+    pub stream: StreamNumber,
+    /// Which, in id order.
+    pub entries: Vec<DeletedEntry>,
+}
+
+/// A producer's request is remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRemembered {
+    /// By which stream.
+    pub stream: StreamNumber,
+    /// Whose request.
+    pub producer: ProducerId,
+    /// Its number.
+    pub sequence: u64,
+    /// Hash of its contents (XXH3, 128 bits).
+    pub hash: u128,
+    /// The ids that it got.
+    pub entries: IdRun,
+    /// Engine time, in milliseconds.
+    pub at_ms: u64,
+}
+
+/// Event ids are remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventIdsRemembered {
+    /// By which stream.
+    pub stream: StreamNumber,
+    /// The publisher's id of each event with the entry that it became.
+    pub events: Vec<(String, EntryId)>,
+    /// Engine time, in milliseconds.
+    pub at_ms: u64,
+}
+
+/// A group came to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupCreated {
+    /// Over which stream.
+    pub stream: StreamNumber,
+    /// Its number.
+    pub group: GroupNumber,
+    /// Its name.
+    pub name: GroupName,
+    /// Its settings.
+    pub settings: GroupSettings,
+    /// Entries up to this id count as delivered.
+    pub cursor: EntryId,
+    /// Entries ever appended up to the cursor.
+    pub cursor_ordinal: u64,
+}
+
+/// A group has other settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupUpdated {
+    /// Over which stream.
+    pub stream: StreamNumber,
+    /// Which.
+    pub group: GroupNumber,
+    /// The new settings, whole.
+    pub settings: GroupSettings,
+}
+
+/// A group is gone with what was pending.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupDeleted {
+    /// Over which stream.
+    pub stream: StreamNumber,
+    /// Which.
+    pub group: GroupNumber,
+}
+
+/// A group's cursor stands elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CursorMoved {
+    /// Over which stream.
+    pub stream: StreamNumber,
+    /// Which group.
+    pub group: GroupNumber,
+    /// Entries up to this id count as delivered.
+    pub cursor: EntryId,
+    /// Entries ever appended up to the cursor.
+    pub cursor_ordinal: u64,
+    /// Entries stepped over because they were trimmed before they were delivered.
+    pub skipped: u64,
+}
+
+/// A consumer is known to its group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerAdded {
+    /// Over which stream.
+    pub stream: StreamNumber,
+    /// Of which group.
+    pub group: GroupNumber,
+    /// Its number.
+    pub consumer: ConsumerNumber,
+    /// Its name.
+    pub name: ConsumerName,
+    /// Engine time, in milliseconds.
+    pub at_ms: u64,
+}
+
+/// A consumer is forgotten; what it held was returned before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerRemoved {
+    /// Over which stream.
+    pub stream: StreamNumber,
+    /// Of which group.
+    pub group: GroupNumber,
+    /// Which.
+    pub consumer: ConsumerNumber,
+}
+
+/// Entries were handed to a consumer: for the first time or again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    /// Over which stream.
+    pub stream: StreamNumber,
+    /// For which group.
+    pub group: GroupNumber,
+    /// To whom; nobody: the entries are parked behind an entry of the same key.
+    pub consumer: ConsumerNumber,
+    /// The pull or session.
+    pub delivery: DeliveryNumber,
+    /// Engine time, in milliseconds.
+    pub at_ms: u64,
+    /// End of the lease in engine time; zero if by hand.
+    pub deadline_ms: u64,
+    /// The cursor afterwards.
+    pub cursor: EntryId,
+    /// Entries ever appended up to the cursor.
+    pub cursor_ordinal: u64,
+    /// Which entries, in order of delivery.
+    pub entries: Vec<IdRun>,
+    /// Their sizes in bytes, in the same order.
+    pub sizes: Vec<u32>,
+    /// Hashes of their keys in the same order, zero for none; empty unless the group is key-ordered.
+    pub keys: Vec<u64>,
+    /// The entries are not pending: they count as acknowledged at once.
+    pub no_ack: bool,
+}
+
+/// Why entries are no longer pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SettledAs {
+    /// Acknowledged, or skipped on request.
+    Acknowledged,
+    /// Moved to the dead letters by the same commit.
+    DeadLettered,
+    /// They no longer exist in the stream.
+    Gone,
+}
+
+/// Entries are no longer pending: every pending one in these ranges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Over which stream.
+    pub stream: StreamNumber,
+    /// For which group.
+    pub group: GroupNumber,
+    /// Every pending entry in these closed ranges.
+    pub ranges: Vec<IdRange>,
+    /// Why.
+    pub how: SettledAs,
+}
+
+/// Why entries went back to their group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReturnedAs {
+    /// Handed back unprocessed: no failure.
+    HandedBack,
+    /// Negatively acknowledged, lease run out, or session lost.
+    Failed,
+    /// Given up by the consumer, with its reason: it waits to be moved to the dead letters.
+    GivenUp(String),
+}
+
+/// Entries went back to their group and wait for redelivery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returned {
+    /// Over which stream.
+    pub stream: StreamNumber,
+    /// For which group.
+    pub group: GroupNumber,
+    /// Which, each with the engine time from which it may be delivered again.
+    pub entries: Vec<(EntryId, u64)>,
+    /// Why.
+    pub how: ReturnedAs,
+}
+
+/// Leases end later (or earlier).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extended {
+    /// Over which stream.
+    pub stream: StreamNumber,
+    /// For which group.
+    pub group: GroupNumber,
+    /// Which entries.
+    pub entries: Vec<IdRun>,
+    /// Engine time, in milliseconds.
+    pub deadline_ms: u64,
+}
+
+/// Dead letters went back to their group alone: pending again, held by nobody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revived {
+    /// Over which stream.
+    pub stream: StreamNumber,
+    /// For which group.
+    pub group: GroupNumber,
+    /// Which, each with its size in bytes and the hash of its key (zero for none).
+    pub entries: Vec<(EntryId, u32, u64)>,
+    /// Engine time, in milliseconds.
+    pub at_ms: u64,
+}
+
+macro_rules! effects {
+    ($($(#[$doc:meta])* $kind:literal => $name:ident),* $(,)?) => {
+        /// A change of state, as it stands in the log.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(missing_docs)]
+        pub enum Effect { $($(#[$doc])* $name($name)),* }
+
+        impl Effect {
+            /// The number of this kind.
+            pub fn kind(&self) -> u8 {
+                match self { $(Self::$name(_) => $kind),* }
+            }
+
+            /// The content of the record.
+            pub fn encode(&self) -> Bytes {
+                let encoded = match self { $(Self::$name(body) => codec().serialize(body)),* };
+                Bytes::from(encoded.expect("plain values below the frame limit always encode"))
+            }
+
+            /// Reads a record's content; `CORRUPT` for a kind, version or content that this program does not know.
+            pub fn decode(kind: u8, version: u8, content: &[u8]) -> Result<Self> {
+                if version != VERSION {
+                    return Err(Error::new(Reason::Corrupt, format!("record kind {kind} has version {version}, which is not known")));
+                }
+                match kind {
+                    $($kind => codec().deserialize(content).map(Self::$name).map_err(|e| {
+                        Error::new(Reason::Corrupt, format!("record kind {kind} cannot be read: {e}"))
+                    }),)*
+                    _ => Err(Error::new(Reason::Corrupt, format!("record kind {kind} is not known"))),
+                }
+            }
+        }
+
+        $(impl From<$name> for Effect {
+            fn from(body: $name) -> Self { Self::$name(body) }
+        })*
+    };
+}
+
+/// Version of every control record so far.
+pub const VERSION: u8 = 1;
+
+effects! {
+    0x10 => StreamCreated,
+    0x11 => StreamUpdated,
+    0x12 => StreamDeleted,
+    0x13 => Trimmed,
+    0x14 => EntriesDeleted,
+    0x15 => RequestRemembered,
+    0x16 => EventIdsRemembered,
+    0x20 => GroupCreated,
+    0x21 => GroupUpdated,
+    0x22 => GroupDeleted,
+    0x23 => CursorMoved,
+    0x24 => ConsumerAdded,
+    0x25 => ConsumerRemoved,
+    0x26 => Delivered,
+    0x27 => Settled,
+    0x28 => Returned,
+    0x29 => Extended,
+    0x2a => Revived,
+}
+
+fn codec() -> impl Options {
+    bincode::DefaultOptions::new()
+        .with_fixint_encoding()
+        .with_little_endian()
+        .with_limit(FRAME_BYTES_MAX as u64)
+        .reject_trailing_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn runs_pack_neighbours_only() {
+        let ids = [(5, 0), (5, 1), (5, 2), (6, 0), (5, 3)].map(|(ms, seq)| EntryId::new(ms, seq));
+        let packed = runs(ids);
+        assert_eq!(packed.iter().map(|r| r.count).collect::<Vec<_>>(), [3, 1, 1]);
+        assert_eq!(packed.into_iter().flat_map(IdRun::ids).collect::<Vec<_>>(), ids);
+    }
+
+    #[test]
+    fn the_written_form_is_pinned() {
+        let effect = Effect::from(Settled {
+            stream: StreamNumber(1),
+            group: GroupNumber(2),
+            ranges: vec![IdRange::one(EntryId::new(3, 4))],
+            how: SettledAs::DeadLettered,
+        });
+        let mut want = Vec::new();
+        for number in [1u64, 2, 1, 3, 4, 3, 4] {
+            want.extend_from_slice(&number.to_le_bytes());
+        }
+        want.extend_from_slice(&1u32.to_le_bytes());
+        assert_eq!((effect.kind(), effect.encode().to_vec()), (0x27, want));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(kind: u8, version in 0u8..3, bytes: Vec<u8>) {
+            if let Ok(effect) = Effect::decode(kind, version, &bytes) {
+                prop_assert_eq!(effect.encode(), bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The pending entries of a group: who holds which, what waits for redelivery and from when, which keys are busy.
+//!
+//! Invariants. **G1** every pending entry is in exactly one place: held by a consumer, waiting (by itself or in the
+//! queue of its key), or exhausted. **G2** an entry of a key is deliverable only if no entry of that key is held and
+//! no smaller id of that key waits. **G3** `held` of a key equals the number of its entries that consumers hold.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::sync::Arc;
+
+use crate::types::{ConsumerNumber, DeliveryNumber, EntryId, IdRange};
+
+/// One pending entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingEntry {
+    /// Who holds it; nobody while it waits.
+    pub consumer: ConsumerNumber,
+    /// Times delivered.
+    pub deliveries: u32,
+    /// Times that a delivery failed.
+    pub failures: u32,
+    /// Its size in bytes.
+    pub size: u32,
+    /// The pull or session that holds it.
+    pub delivery: DeliveryNumber,
+    /// Engine time of its last delivery.
+    pub delivered_ms: u64,
+    /// Held: end of the lease, zero if by hand. Waiting: when it may be delivered again.
+    pub due_ms: u64,
+}
+
+/// An entry with what a delivery needs to know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deliverable {
+    /// Its id.
+    pub id: EntryId,
+    /// Its size in bytes.
+    pub size: u32,
+    /// Hash of its key; zero for none, or where keys do not matter.
+    pub key: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct KeyQueue {
+    held: u32,
+    waiting: BTreeMap<EntryId, u64>,
+}
+
+/// The pending entries of one group.
+#[derive(Clone, Debug, Default)]
+pub struct PendingSet {
+    entries: BTreeMap<EntryId, PendingEntry>,
+    /// Waiting entries without a key, by the time from which they may be delivered.
+    waiting: BTreeSet<(u64, EntryId)>,
+    keys: HashMap<u64, KeyQueue>,
+    key_of: HashMap<EntryId, u64>,
+    /// For each key that nobody holds: its smallest waiting id, by when that is due.
+    ready_keys: BTreeSet<(u64, EntryId, u64)>,
+    /// Failed too often or given up: they wait to be dead-lettered, with the reason where a consumer gave one.
+    exhausted: BTreeMap<EntryId, Option<Arc<str>>>,
+    /// Ends of leases with the ids that one delivery spanned; entries may have gone since.
+    leases: BinaryHeap<Reverse<(u64, EntryId, EntryId)>>,
+    held: u64,
+}
+
+impl PendingSet {
+    /// How many entries are pending.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+    /// Whether nothing is pending.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+    /// How many of them nobody holds.
+    pub fn waiting(&self) -> u64 {
+        self.entries.len() as u64 - self.held
+    }
+    /// The entry of that id.
+    pub fn get(&self, id: EntryId) -> Option<&PendingEntry> {
+        self.entries.get(&id)
+    }
+    /// Whether the entry is pending; quick for ids above all that are.
+    pub fn is_pending(&self, id: EntryId) -> bool {
+        self.entries.last_key_value().is_some_and(|(last, _)| *last >= id) && self.entries.contains_key(&id)
+    }
+    /// The entries of a range, in id order.
+    pub fn range(&self, range: IdRange) -> impl DoubleEndedIterator<Item = (EntryId, &PendingEntry)> {
+        self.entries.range(range.first..=range.last).map(|(id, entry)| (*id, entry))
+    }
+    /// The smallest pending id.
+    pub fn first(&self) -> Option<EntryId> {
+        self.entries.first_key_value().map(|(id, _)| *id)
+    }
+    /// Entries that wait to be dead-lettered, with the consumer's reason.
+    pub fn exhausted(&self) -> impl Iterator<Item = (EntryId, Option<&Arc<str>>)> {
+        self.exhausted.iter().map(|(id, reason)| (*id, reason.as_ref()))
+    }
+    /// Whether an entry of that key is held, or waits.
+    pub fn is_key_busy(&self, key: u64) -> bool {
+        key != 0 && self.keys.contains_key(&key)
+    }
+    /// Hash of the key of a pending entry; zero for none.
+    pub fn key_of(&self, id: EntryId) -> u64 {
+        self.key_of.get(&id).copied().unwrap_or(0)
+    }
+
+    /// When something falls due next: a lease ends, or a waiting entry may be delivered.
+    pub fn next_lease_end(&self) -> Option<u64> {
+        self.leases.peek().map(|Reverse((due, ..))| *due)
+    }
+    /// The earliest time at which a waiting entry may be delivered.
+    pub fn next_ready(&self) -> Option<u64> {
+        let plain = self.waiting.first().map(|(due, _)| *due);
+        let keyed = self.ready_keys.first().map(|(due, ..)| *due);
+        plain.into_iter().chain(keyed).min()
+    }
+
+    /// Waiting entries that may be delivered now, up to a count: in id order, and of one key in its order.
+    pub fn ready(&self, now_ms: u64, max: usize) -> Vec<Deliverable> {
+        let mut out: Vec<Deliverable> = Vec::new();
+        let plain = self.waiting.iter().take_while(|(due, _)| *due <= now_ms).take(max);
+        out.extend(plain.map(|(_, id)| self.deliverable(*id, 0)));
+        for (_, _, key) in self.ready_keys.iter().take_while(|(due, ..)| *due <= now_ms) {
+            if out.len() >= max {
+                break;
+            }
+            let queue = self.keys[key].waiting.iter().take_while(|(_, due)| **due <= now_ms);
+            out.extend(queue.take(max - out.len()).map(|(id, _)| self.deliverable(*id, *key)));
+        }
+        out.sort_by_key(|d| d.id);
+        out
+    }
+
+    fn deliverable(&self, id: EntryId, key: u64) -> Deliverable {
+        Deliverable { id, size: self.entries[&id].size, key }
+    }
+
+    /// Takes the ids whose leases have ended, up to about a count. The caller returns every one of them.
+    pub fn take_expired(&mut self, now_ms: u64, max: usize) -> Vec<EntryId> {
+        let mut out = BTreeSet::new();
+        while out.len() < max {
+            match self.leases.peek() {
+                Some(Reverse((due, ..))) if *due <= now_ms => {}
+                _ => break,
+            }
+            let Some(Reverse((_, first, last))) = self.leases.pop() else { break };
+            let ended = self
+                .entries
+                .range(first..=last)
+                .filter(|(_, e)| e.consumer != ConsumerNumber::NOBODY && e.due_ms != 0 && e.due_ms <= now_ms);
+            out.extend(ended.map(|(id, _)| *id));
+        }
+        out.into_iter().collect()
+    }
+
+    /// An entry is handed to a consumer, for the first time or again.
+    pub fn hold(
+        &mut self,
+        what: Deliverable,
+        consumer: ConsumerNumber,
+        delivery: DeliveryNumber,
+        at_ms: u64,
+        deadline_ms: u64,
+    ) {
+        let before = self.detach(what.id);
+        let (deliveries, failures) = before.map_or((0, 0), |e| (e.deliveries, e.failures));
+        let entry = PendingEntry {
+            consumer,
+            deliveries: deliveries.saturating_add(1),
+            failures,
+            size: what.size,
+            delivery,
+            delivered_ms: at_ms,
+            due_ms: deadline_ms,
+        };
+        self.entries.insert(what.id, entry);
+        self.held += 1;
+        if what.key != 0 {
+            self.key_of.insert(what.id, what.key);
+            self.leave_ready(what.key);
+            self.keys.entry(what.key).or_default().held += 1;
+        }
+    }
+
+    /// Notes that leases of a delivery, which spans these ids, end at that time.
+    pub fn note_lease(&mut self, first: EntryId, last: EntryId, deadline_ms: u64) {
+        if deadline_ms != 0 {
+            self.leases.push(Reverse((deadline_ms, first, last)));
+        }
+    }
+
+    /// An entry waits without having been delivered (behind its key), or once more after a redrive.
+    pub fn park(&mut self, what: Deliverable, at_ms: u64) {
+        if self.entries.contains_key(&what.id) {
+            return;
+        }
+        let entry = PendingEntry {
+            consumer: ConsumerNumber::NOBODY,
+            deliveries: 0,
+            failures: 0,
+            size: what.size,
+            delivery: DeliveryNumber(0),
+            delivered_ms: at_ms,
+            due_ms: at_ms,
+        };
+        self.entries.insert(what.id, entry);
+        if what.key != 0 {
+            self.key_of.insert(what.id, what.key);
+        }
+        self.enqueue(what.id, at_ms);
+    }
+
+    /// An entry goes back to the group; with `failed` it counts one failure more. Answers who held it.
+    pub fn give_back(&mut self, id: EntryId, due_ms: u64, failed: bool) -> Option<ConsumerNumber> {
+        let mut entry = self.detach(id)?;
+        let holder = entry.consumer;
+        entry.consumer = ConsumerNumber::NOBODY;
+        entry.delivery = DeliveryNumber(0);
+        entry.due_ms = due_ms;
+        entry.failures = entry.failures.saturating_add(u32::from(failed));
+        self.entries.insert(id, entry);
+        self.enqueue(id, due_ms);
+        Some(holder)
+    }
+
+    /// A waiting entry is exhausted: it will not be delivered again, and keeps its key blocked until it is settled.
+    pub fn exhaust(&mut self, id: EntryId, reason: Option<Arc<str>>) {
+        self.dequeue(id);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.due_ms = u64::MAX;
+        }
+        let key = self.key_of(id);
+        if key != 0 {
+            self.enqueue(id, u64::MAX);
+        }
+        self.exhausted.insert(id, reason);
+    }
+
+    /// Takes back what `exhaust` did: the entry may be delivered again.
+    pub fn unexhaust(&mut self, id: EntryId, due_ms: u64) {
+        if self.exhausted.remove(&id).is_some() {
+            self.dequeue(id);
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.due_ms = due_ms;
+            }
+            self.enqueue(id, due_ms);
+        }
+    }
+
+    /// The lease of a held entry ends at another time.
+    pub fn extend(&mut self, id: EntryId, deadline_ms: u64) {
+        if let Some(entry) = self.entries.get_mut(&id).filter(|e| e.consumer != ConsumerNumber::NOBODY) {
+            entry.due_ms = deadline_ms;
+        }
+    }
+
+    /// The entry is no longer pending.
+    pub fn remove(&mut self, id: EntryId) -> Option<PendingEntry> {
+        let entry = self.detach(id)?;
+        self.key_of.remove(&id);
+        Some(entry)
+    }
+
+    /// Takes the entry out of whatever place it is in (G1).
+    fn detach(&mut self, id: EntryId) -> Option<PendingEntry> {
+        let entry = self.entries.remove(&id)?;
+        if entry.consumer == ConsumerNumber::NOBODY {
+            self.exhausted.remove(&id);
+            self.dequeue_due(id, entry.due_ms);
+        } else {
+            self.held -= 1;
+            let key = self.key_of(id);
+            if let Some(queue) = self.keys.get_mut(&key) {
+                queue.held -= 1;
+                self.settle_key(key);
+            }
+        }
+        Some(entry)
+    }
+
+    fn enqueue(&mut self, id: EntryId, due_ms: u64) {
+        let key = self.key_of(id);
+        if key == 0 {
+            self.waiting.insert((due_ms, id));
+            return;
+        }
+        self.leave_ready(key);
+        self.keys.entry(key).or_default().waiting.insert(id, due_ms);
+        self.settle_key(key);
+    }
+
+    fn dequeue(&mut self, id: EntryId) {
+        if let Some(due_ms) = self.entries.get(&id).map(|e| e.due_ms) {
+            self.dequeue_due(id, due_ms);
+        }
+    }
+
+    fn dequeue_due(&mut self, id: EntryId, due_ms: u64) {
+        let key = self.key_of(id);
+        if key == 0 {
+            self.waiting.remove(&(due_ms, id));
+            return;
+        }
+        self.leave_ready(key);
+        if let Some(queue) = self.keys.get_mut(&key) {
+            queue.waiting.remove(&id);
+        }
+        self.settle_key(key);
+    }
+
+    /// Takes a key off the ready list, before its queue changes.
+    fn leave_ready(&mut self, key: u64) {
+        if let Some((first, due)) = self.keys.get(&key).and_then(|q| q.waiting.first_key_value()) {
+            self.ready_keys.remove(&(*due, *first, key));
+        }
+    }
+
+    /// Puts a key on the ready list, or forgets it, after its queue changed (G2, G3).
+    fn settle_key(&mut self, key: u64) {
+        let Some(queue) = self.keys.get(&key) else { return };
+        match (queue.held, queue.waiting.first_key_value()) {
+            (0, Some((first, due))) => {
+                self.ready_keys.insert((*due, *first, key));
+            }
+            (0, None) => {
+                self.keys.remove(&key);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the indexes agree with the entries; for tests.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let held = self.entries.values().filter(|e| e.consumer != ConsumerNumber::NOBODY).count() as u64;
+        assert_eq!(held, self.held, "G1: held");
+        let queued: usize = self.waiting.len() + self.keys.values().map(|q| q.waiting.len()).sum::<usize>();
+        let exhausted_plain = self.exhausted.keys().filter(|id| self.key_of(**id) == 0).count();
+        assert_eq!(queued + exhausted_plain + held as usize, self.entries.len(), "G1: one place each");
+        for (key, queue) in &self.keys {
+            let held = self
+                .entries
+                .iter()
+                .filter(|(id, e)| e.consumer != ConsumerNumber::NOBODY && self.key_of(**id) == *key)
+                .count();
+            assert_eq!(held as u32, queue.held, "G3");
+            let ready = self.ready_keys.iter().filter(|(_, _, k)| k == key).count();
+            assert_eq!(ready, usize::from(queue.held == 0 && !queue.waiting.is_empty()), "G2");
+        }
+        assert!(self.ready_keys.iter().all(|(_, _, key)| self.keys.contains_key(key)), "G2: no stale key");
+    }
+}

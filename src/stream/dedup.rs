@@ -1,0 +1,124 @@
+//! What a stream remembers so that the same request or event is not appended twice.
+//!
+//! Bounded by age (engine time), by count, and by number of producers: the oldest goes first.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::error::{Error, Reason, Result};
+use crate::format::record::{EventIdsRemembered, IdRun, RequestRemembered};
+use crate::limits::DEDUP_REQUESTS_PER_PRODUCER;
+use crate::types::{DedupSettings, EntryId, ProducerId};
+
+/// A request that was published before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RememberedRequest {
+    /// The producer's number for it.
+    pub sequence: u64,
+    /// Hash of its contents.
+    pub hash: u128,
+    /// The ids that it got.
+    pub entries: IdRun,
+    at_ms: u64,
+}
+
+/// The memory of one stream.
+#[derive(Clone, Debug, Default)]
+pub struct Dedup {
+    producers: HashMap<ProducerId, VecDeque<RememberedRequest>>,
+    /// Producers by the time of their last request, oldest first; stale where a later request followed.
+    producer_order: VecDeque<(u64, ProducerId)>,
+    events: HashMap<String, (EntryId, u64)>,
+    event_order: VecDeque<(u64, String)>,
+}
+
+impl Dedup {
+    /// Whether this request of the producer was published before, within the window.
+    ///
+    /// The same sequence with other contents is `DUPLICATE_MISMATCH`; a sequence below what is remembered is
+    /// `PRODUCER_SEQUENCE_OLD`.
+    pub fn find_request(
+        &self,
+        producer: &ProducerId,
+        sequence: u64,
+        hash: u128,
+        settings: &DedupSettings,
+        now_ms: u64,
+    ) -> Result<Option<RememberedRequest>> {
+        let Some(requests) = self.producers.get(producer) else { return Ok(None) };
+        let alive = |r: &&RememberedRequest| now_ms.saturating_sub(r.at_ms) <= settings.window_ms;
+        if let Some(found) = requests.iter().filter(alive).find(|r| r.sequence == sequence) {
+            if found.hash != hash {
+                return Err(Error::new(
+                    Reason::DuplicateMismatch,
+                    format!("producer {producer} has used sequence {sequence} for other events"),
+                )
+                .with("sequence", sequence));
+            }
+            return Ok(Some(*found));
+        }
+        match requests.iter().filter(alive).map(|r| r.sequence).max() {
+            Some(greatest) if sequence < greatest => Err(Error::new(
+                Reason::ProducerSequenceOld,
+                format!("sequence {sequence} of producer {producer} is older than {greatest}, and not remembered"),
+            )
+            .with("sequence", sequence)
+            .with("greatest", greatest)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The entry that an event of this id became, within the window.
+    pub fn find_event(&self, event_id: &str, settings: &DedupSettings, now_ms: u64) -> Option<EntryId> {
+        let (entry, at_ms) = self.events.get(event_id)?;
+        (now_ms.saturating_sub(*at_ms) <= settings.window_ms).then_some(*entry)
+    }
+
+    pub(super) fn remember_request(&mut self, record: &RequestRemembered, settings: &DedupSettings) {
+        let requests = self.producers.entry(record.producer.clone()).or_default();
+        if requests.len() >= DEDUP_REQUESTS_PER_PRODUCER {
+            requests.pop_front();
+        }
+        let RequestRemembered { sequence, hash, entries, at_ms, .. } = *record;
+        requests.push_back(RememberedRequest { sequence, hash, entries, at_ms });
+        self.producer_order.push_back((at_ms, record.producer.clone()));
+        self.forget_producers(settings, at_ms);
+    }
+
+    pub(super) fn remember_events(&mut self, record: &EventIdsRemembered, settings: &DedupSettings) {
+        for (event_id, entry) in &record.events {
+            self.events.insert(event_id.clone(), (*entry, record.at_ms));
+            self.event_order.push_back((record.at_ms, event_id.clone()));
+        }
+        self.forget_events(settings, record.at_ms);
+    }
+
+    fn forget_producers(&mut self, settings: &DedupSettings, now_ms: u64) {
+        while let Some((at_ms, producer)) = self.producer_order.front() {
+            let last_at = self.producers.get(producer).and_then(|r| r.back()).map(|r| r.at_ms);
+            let stale = last_at != Some(*at_ms);
+            let over = self.producers.len() > settings.producers_max as usize
+                || now_ms.saturating_sub(*at_ms) > settings.window_ms;
+            if !stale && !over {
+                break;
+            }
+            if !stale {
+                self.producers.remove(producer);
+            }
+            self.producer_order.pop_front();
+        }
+    }
+
+    fn forget_events(&mut self, settings: &DedupSettings, now_ms: u64) {
+        while let Some((at_ms, event_id)) = self.event_order.front() {
+            let over = self.events.len() > settings.event_ids_max as usize
+                || now_ms.saturating_sub(*at_ms) > settings.window_ms;
+            if !over {
+                break;
+            }
+            if self.events.get(event_id).is_some_and(|(_, seen)| seen == at_ms) {
+                self.events.remove(event_id);
+            }
+            self.event_order.pop_front();
+        }
+    }
+}
