@@ -39,6 +39,8 @@ pub enum Reason {
     EventTooLarge,
     /// A request is larger than allowed, in events or bytes.
     BatchTooLarge,
+    /// An entry that an atomic acknowledge-and-publish names is not held by the caller.
+    NotHeld,
     /// The producer's sequence is older than what is remembered.
     ProducerSequenceOld,
     /// A deduplication key came again with other content.
@@ -88,6 +90,7 @@ impl Reason {
             Self::InvalidEvent => "INVALID_EVENT",
             Self::EventTooLarge => "EVENT_TOO_LARGE",
             Self::BatchTooLarge => "BATCH_TOO_LARGE",
+            Self::NotHeld => "NOT_HELD",
             Self::ProducerSequenceOld => "PRODUCER_SEQUENCE_OLD",
             Self::DuplicateMismatch => "DUPLICATE_MISMATCH",
             Self::IdTrimmed => "ID_TRIMMED",

@@ -39,6 +39,13 @@ pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// Allocated room that only acknowledgements, trims, deletes and other shrinking commands may use.
 pub const RESERVE_BYTES: u64 = 2 << 20;
 
+/// Log files that readers keep open at most.
+pub const LOG_FILES_OPEN_MAX: usize = 256;
+/// Files of cut tails that are kept; the oldest are removed.
+pub const CUT_FILES_MAX: usize = 16;
+/// Damaged blocks that a recovery lists; all are counted.
+pub const DAMAGED_LISTED_MAX: usize = 1000;
+
 /// Commands waiting for the core at most; one more is refused with `OVERLOADED`.
 pub const QUEUE_COMMANDS_MAX: usize = 16_384;
 /// Bytes of commands waiting for the core at most; more is refused with `OVERLOADED`.

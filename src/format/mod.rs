@@ -2,6 +2,12 @@
 //!
 //! No decoder panics on, or allocates more than, what it is given.
 
+pub mod block;
+pub mod crc;
+pub(crate) mod cursor;
 pub mod event;
 pub mod fields;
+pub mod frame;
+pub mod index;
 pub mod record;
+pub mod segment;

@@ -164,6 +164,8 @@ pub struct GroupUpdated {
     pub group: GroupNumber,
     /// The new settings, whole.
     pub settings: GroupSettings,
+    /// Engine time, in milliseconds.
+    pub at_ms: u64,
 }
 
 /// A group is gone with what was pending.

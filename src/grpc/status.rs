@@ -35,6 +35,7 @@ pub(super) fn code(reason: Reason) -> Code {
         | Reason::EventTooLarge
         | Reason::BatchTooLarge => Code::InvalidArgument,
         Reason::IdConflict
+        | Reason::NotHeld
         | Reason::IdNotGreater
         | Reason::IdsExhausted
         | Reason::ProducerSequenceOld

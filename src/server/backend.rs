@@ -7,28 +7,50 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use super::settings::Settings;
-use crate::engine::{Engine, Health};
-use crate::error::{Error, Result};
+use crate::engine::{Engine, EngineOptions, Health};
+use crate::error::{Error, Reason, Result};
+use crate::types::StreamSettings;
+use crate::{grpc, limits};
 
 /// Opens the engine and makes the streams that settings name.
-pub(super) async fn open(_settings: &Settings) -> Result<Engine> {
-    Ok(Engine {})
+pub(super) async fn open(settings: &Settings) -> Result<Engine> {
+    let options = EngineOptions {
+        segment_bytes: settings.segment_bytes,
+        cache_bytes: settings.cache_bytes,
+        durability: settings.durability,
+        auto_create_streams: settings.auto_create_streams,
+        event_bytes_max: settings.event_bytes_max,
+        publish_bytes_max: settings.publish_bytes_max,
+        ..EngineOptions::new(settings.data_dir.clone())
+    };
+    let opened = tokio::task::spawn_blocking(move || Engine::open(options)).await;
+    let engine = opened.map_err(|e| Error::internal(format!("opening the engine: {e}")))??;
+    for name in settings.stream_names()? {
+        match engine.create_stream(name, StreamSettings::default()).await {
+            Err(error) if error.reason() != Reason::StreamExists => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(engine)
 }
 
 /// The gRPC services and the HTTP routes over the engine.
-pub(super) fn front_ends(
-    _settings: &Settings,
-    _engine: &Engine,
-    _drain: &CancellationToken,
-) -> Result<(Routes, Router)> {
-    Ok((Routes::default(), Router::new()))
+pub(super) fn front_ends(settings: &Settings, engine: &Engine, drain: &CancellationToken) -> Result<(Routes, Router)> {
+    let options = grpc::Options {
+        message_bytes_max: (settings.publish_bytes_max + (512 << 10)).max(limits::PUBLISH_BYTES_DEFAULT),
+        ..grpc::Options::default()
+    };
+    let routes = grpc::routes(engine.clone(), settings.keyring()?, options, drain.clone())?;
+    Ok((routes, Router::new()))
 }
 
 /// Waits until the engine's threads are gone.
 pub(super) async fn died(engine: &Engine) -> Error {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        if let Health::Failed(reason) = engine.health() {
+        if engine.is_dead()
+            && let Health::Failed(reason) = engine.health()
+        {
             return Error::internal(reason);
         }
     }

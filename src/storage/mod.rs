@@ -1,1 +1,28 @@
 //! The log on disk: files, segments, frames; the simulated disk for tests.
+//!
+//! [`Log`] appends commits and makes them durable; one thread owns it. [`LogAllocator`] keeps a file ready ahead of it,
+//! [`RoomPlanner`] tells what is certain to fit, [`LogReader`] reads blocks back from any thread. [`Store`] is the data
+//! directory around them. What the bytes are is in `docs/FORMAT.md`.
+
+mod files;
+mod log;
+mod options;
+mod reader;
+mod recover;
+mod room;
+mod scan;
+#[cfg(any(test, feature = "testing"))]
+pub mod sim;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use files::{Files, LogFile, RealFiles};
+pub use log::{Appended, FrameParts, Log, Record, SealedSegment};
+pub use options::{Faults, LogOptions};
+pub use reader::LogReader;
+pub use recover::{Cut, Recovered, RecoveredFrame, RecoveredRecord, RecoveryReport};
+pub use room::{AllocatorStep, FRAME_COST_BASE, Fit, LogAllocator, RoomPlanner, block_cost, record_cost};
+pub use store::Store;
+
+pub use crate::format::block::{BlockRef, FileId, FileSpan};

@@ -184,6 +184,9 @@ impl Stream {
 
     /// Existing entries above a cursor, exactly: the lag of a group whose cursor stands there.
     pub fn entries_after(&self, cursor: EntryId, cursor_ordinal: u64) -> u64 {
+        if cursor >= self.last {
+            return 0;
+        }
         if cursor_ordinal <= self.trimmed_ordinal {
             return self.length();
         }

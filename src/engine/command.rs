@@ -1,0 +1,324 @@
+//! Commands to the core, and what travels back.
+//!
+//! A command carries all that the core needs to decide from memory; what needs stored bytes was prepared before
+//! (sizes, ids, candidates), with the version that the preparation saw.
+
+use std::sync::Arc;
+
+use super::api::{
+    Claim, Expected, GroupInfo, Holder, ListPending, NackAction, PendingInfo, Publish, Published, RedriveTo, Settled,
+    StreamInfo,
+};
+use super::reply::Reply;
+use super::view::StreamView;
+use crate::format::record::DeletedEntry;
+use crate::group::{Candidate, DeliveryRequest};
+use crate::types::{
+    ConsumerName, DeliveryNumber, EntryId, GroupName, GroupNumber, GroupSettings, IdRange, NewEntry, StreamName,
+    StreamNumber, StreamSettings,
+};
+
+/// A publish with what the handle computed of it.
+#[derive(Debug)]
+pub(crate) struct PreparedPublish {
+    pub(crate) request: Publish,
+    /// Bytes of all entries.
+    pub(crate) bytes: usize,
+    /// Hash of the contents, where the producer numbers its requests.
+    pub(crate) hash: u128,
+}
+
+/// Whom a group command is about.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupKey {
+    pub(crate) stream: StreamName,
+    pub(crate) group: GroupName,
+}
+
+/// Candidates that a reader prepared for a group.
+#[derive(Debug)]
+pub(crate) struct PreparedCandidates {
+    /// The window's head for which they were prepared.
+    pub(crate) after: EntryId,
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) looked_to: EntryId,
+}
+
+/// Asks for entries.
+#[derive(Debug)]
+pub(crate) struct Deliver {
+    pub(crate) key: GroupKey,
+    pub(crate) who: Receiver,
+    pub(crate) request: DeliveryRequest,
+    /// Milliseconds to wait where there is nothing.
+    pub(crate) wait_ms: u64,
+    pub(crate) prepared: Option<PreparedCandidates>,
+    pub(crate) reply: Reply<DeliverAnswer>,
+}
+
+/// Who asks for entries.
+#[derive(Clone, Debug)]
+pub(crate) enum Receiver {
+    /// A pull: each has a delivery number of its own.
+    Consumer(ConsumerName),
+    /// A consume session.
+    Session(DeliveryNumber),
+}
+
+/// What a [`Deliver`] comes to.
+#[derive(Debug)]
+pub(crate) enum DeliverAnswer {
+    /// These entries are the asker's.
+    Granted(Grants),
+    /// The group's window is used up: prepare candidates after this id and ask again.
+    Prepare { view: Arc<StreamView>, after: EntryId, with_keys: bool },
+    /// Nothing came in time.
+    Nothing,
+}
+
+/// One granted entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(crate) id: EntryId,
+    pub(crate) deliveries: u32,
+    pub(crate) failures: u32,
+}
+
+/// Entries granted to one asker.
+#[derive(Debug)]
+pub(crate) struct Grants {
+    pub(crate) view: Arc<StreamView>,
+    pub(crate) group: GroupNumber,
+    pub(crate) delivery: DeliveryNumber,
+    pub(crate) entries: Vec<Grant>,
+    pub(crate) lease_ms: u64,
+    /// Where to send back what nobody takes.
+    pub(crate) home: Option<crossbeam::channel::Sender<Command>>,
+}
+
+impl Grants {
+    /// The grants arrived: they are the asker's from here on.
+    pub(crate) fn keep(&mut self) {
+        self.home = None;
+    }
+}
+
+impl Drop for Grants {
+    fn drop(&mut self) {
+        let Some(home) = self.home.take() else { return };
+        let ids: Vec<EntryId> = self.entries.iter().map(|g| g.id).collect();
+        // Where the queue is full the lease brings them back.
+        let _ = home.try_send(Command::Ungrant { group: self.group, delivery: self.delivery, ids });
+    }
+}
+
+/// A trim, measured.
+#[derive(Debug)]
+pub(crate) struct PreparedTrim {
+    pub(crate) stream: StreamNumber,
+    pub(crate) removals: u64,
+    pub(crate) before: EntryId,
+    pub(crate) ordinal: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Where a group's cursor is to stand, found by a reader.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cursor {
+    /// Before everything that is kept.
+    Earliest,
+    /// After everything that the core has appended.
+    Latest,
+    /// At an id, with the number of entries ever appended up to it.
+    At { stream: StreamNumber, id: EntryId, ordinal: u64 },
+}
+
+/// A dead letter or a redriven entry, with its bytes fetched.
+#[derive(Clone, Debug)]
+pub(crate) struct Fetched {
+    /// Its id where it is now.
+    pub(crate) id: EntryId,
+    /// What is to be appended; `None` where it no longer exists.
+    pub(crate) entry: Option<NewEntry>,
+}
+
+/// One dead letter to be sent back.
+#[derive(Clone, Debug)]
+pub(crate) struct RedriveOne {
+    /// Its id and size in the dead-letter stream.
+    pub(crate) letter: DeletedEntry,
+    /// Its id in the stream that it came from.
+    pub(crate) origin: EntryId,
+    /// Size and key hash of the original entry there, where it exists.
+    pub(crate) original: Option<(u32, u64)>,
+    /// The entry as it was.
+    pub(crate) entry: NewEntry,
+}
+
+/// Everything that the core can be asked.
+#[derive(Debug)]
+pub(crate) enum Command {
+    PublishEach {
+        requests: Vec<PreparedPublish>,
+        reply: Reply<Vec<crate::error::Result<Published>>>,
+    },
+    CreateStream {
+        name: StreamName,
+        settings: StreamSettings,
+        reply: Reply<StreamInfo>,
+    },
+    StreamInfo {
+        name: StreamName,
+        reply: Reply<StreamInfo>,
+    },
+    UpdateStream {
+        name: StreamName,
+        settings: StreamSettings,
+        reply: Reply<StreamInfo>,
+    },
+    DeleteStream {
+        name: StreamName,
+        reply: Reply<()>,
+    },
+    /// Answers whether the preparation still held.
+    Trim {
+        trim: PreparedTrim,
+        reply: Reply<bool>,
+    },
+    /// Answers how many still existed.
+    DeleteEntries {
+        stream: StreamNumber,
+        entries: Vec<DeletedEntry>,
+        reply: Reply<u64>,
+    },
+    CreateGroup {
+        key: GroupKey,
+        cursor: Option<Cursor>,
+        settings: GroupSettings,
+        create_stream: bool,
+        reply: Reply<GroupInfo>,
+    },
+    GroupInfo {
+        key: GroupKey,
+        reply: Reply<GroupInfo>,
+    },
+    UpdateGroup {
+        key: GroupKey,
+        settings: GroupSettings,
+        reply: Reply<GroupInfo>,
+    },
+    DeleteGroup {
+        key: GroupKey,
+        reply: Reply<()>,
+    },
+    /// Answers the cursor before and after with their ordinals; moves it unless it is a dry run.
+    Seek {
+        key: GroupKey,
+        cursor: Cursor,
+        dry_run: bool,
+        reply: Reply<SeekAnswer>,
+    },
+    Deliver(Box<Deliver>),
+    OpenSession {
+        key: GroupKey,
+        consumer: ConsumerName,
+        reply: Reply<DeliveryNumber>,
+    },
+    CloseSession {
+        key: GroupKey,
+        session: DeliveryNumber,
+        drained: bool,
+        reply: Option<Reply<u64>>,
+    },
+    /// Grants that nobody took: as if they had never been delivered, but for the count.
+    Ungrant {
+        group: GroupNumber,
+        delivery: DeliveryNumber,
+        ids: Vec<EntryId>,
+    },
+    Acknowledge {
+        key: GroupKey,
+        ids: Vec<IdRange>,
+        holder: Holder,
+        publish: Vec<PreparedPublish>,
+        reply: Reply<Settled>,
+    },
+    Nack {
+        key: GroupKey,
+        ids: Vec<IdRange>,
+        holder: Holder,
+        action: NackAction,
+        reply: Reply<Settled>,
+    },
+    Extend {
+        key: GroupKey,
+        ids: Vec<IdRange>,
+        holder: Holder,
+        lease_ms: Option<u64>,
+        reply: Reply<Settled>,
+    },
+    ListPending {
+        request: ListPending,
+        reply: Reply<Vec<PendingInfo>>,
+    },
+    Claim {
+        request: Box<Claim>,
+        reply: Reply<ClaimAnswer>,
+    },
+    RemoveConsumer {
+        key: GroupKey,
+        consumer: ConsumerName,
+        reply: Reply<u64>,
+    },
+    /// A reader fetched what exhausted entries hold.
+    DeadLetter {
+        group: GroupNumber,
+        fetched: crate::error::Result<Vec<Fetched>>,
+    },
+    Redrive {
+        key: GroupKey,
+        letters: Vec<RedriveOne>,
+        to: RedriveTo,
+        reply: Reply<super::api::Redriven>,
+    },
+    Shutdown {
+        reply: Reply<()>,
+    },
+}
+
+/// Answer to a seek.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SeekAnswer {
+    pub(crate) from: (EntryId, u64),
+    pub(crate) to: (EntryId, u64),
+    pub(crate) entries: u64,
+}
+
+/// Answer to a claim.
+#[derive(Debug)]
+pub(crate) struct ClaimAnswer {
+    pub(crate) grants: Grants,
+    pub(crate) gone: Vec<EntryId>,
+    pub(crate) next: Option<EntryId>,
+}
+
+/// What the core wants read from stored bytes, to come back as a command.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Fetch exhausted entries, ready to be appended to the dead letters.
+    FetchDeadLetters { view: Arc<StreamView>, group: GroupNumber, letters: Vec<LetterToFetch> },
+}
+
+/// An exhausted entry with what its dead letter says.
+#[derive(Clone, Debug)]
+pub(crate) struct LetterToFetch {
+    pub(crate) id: EntryId,
+    pub(crate) origin: crate::engine::dead_letter::Origin,
+}
+
+impl PreparedPublish {
+    /// Whether the request may make its stream.
+    pub(crate) fn may_create(&self, default: bool) -> bool {
+        self.request.create_stream.unwrap_or(default) && !matches!(self.request.expected, Some(Expected::Exists))
+    }
+}

@@ -1,0 +1,170 @@
+//! A commit in the making: blocks of entries, effects, and what is released once all of it is durable.
+//!
+//! Records stand in the order in which the core decided, but for the entries of one stream, which gather in one block
+//! until an effect on that same stream closes it. A command's records all go into one commit.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::reply::Release;
+use super::view::StreamView;
+use crate::clock::Now;
+use crate::format::block::{BlockBuilder, BlockMeta};
+use crate::format::record::{self, Effect};
+use crate::storage::{FRAME_COST_BASE, FrameParts, Record, block_cost, record_cost};
+use crate::types::{EntryId, EntryKind, StreamNumber};
+
+/// What readers are shown once a commit is durable, beside its blocks.
+#[derive(Debug)]
+pub(crate) enum Show {
+    Created(Arc<StreamView>),
+    Deleted(Arc<StreamView>),
+    Trimmed(Arc<StreamView>, EntryId),
+    EntriesDeleted(Arc<StreamView>, Vec<(EntryId, u32)>),
+}
+
+/// A block of a commit, for the core to offer to groups once it is durable.
+#[derive(Clone, Debug)]
+pub(crate) struct CommitBlock {
+    pub(crate) view: Arc<StreamView>,
+    pub(crate) meta: BlockMeta,
+    pub(crate) content: bytes::Bytes,
+}
+
+/// A finished commit on its way to the log thread.
+pub(crate) struct Commit {
+    /// Rises by one with each commit.
+    pub(crate) number: u64,
+    pub(crate) frame: FrameParts,
+    /// The blocks in the order in which their records stand in the frame.
+    pub(crate) blocks: Vec<CommitBlock>,
+    /// Whether it must be synced before anything is released.
+    pub(crate) sync: bool,
+    pub(crate) shows: Vec<Show>,
+    pub(crate) releases: Vec<Release>,
+}
+
+enum Item {
+    Block { view: Arc<StreamView>, builder: BlockBuilder },
+    Effect { kind: u8, content: bytes::Bytes },
+}
+
+/// The commit that the core is filling.
+pub(crate) struct CommitBuilder {
+    items: Vec<Item>,
+    /// The block that takes further entries of a stream.
+    open: HashMap<StreamNumber, usize>,
+    cost: u64,
+    sync: bool,
+    shows: Vec<Show>,
+    releases: Vec<Release>,
+}
+
+impl Default for CommitBuilder {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            open: HashMap::new(),
+            cost: FRAME_COST_BASE,
+            sync: false,
+            shows: Vec::new(),
+            releases: Vec::new(),
+        }
+    }
+}
+
+impl CommitBuilder {
+    /// Whether there is nothing to write and nothing to release.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.shows.is_empty() && self.releases.is_empty()
+    }
+    /// Upper bound of the room that it takes in the log, in bytes.
+    pub(crate) fn cost(&self) -> u64 {
+        self.cost
+    }
+    /// How many records it has.
+    pub(crate) fn records(&self) -> usize {
+        self.items.len()
+    }
+    /// Says that what it holds must be synced before it is answered.
+    pub(crate) fn require_sync(&mut self) {
+        self.sync = true;
+    }
+    /// Adds what is to be done once it is durable.
+    pub(crate) fn on_durable(&mut self, release: Release) {
+        self.releases.push(release);
+    }
+    /// Adds what readers are to be shown.
+    pub(crate) fn show(&mut self, show: Show) {
+        self.shows.push(show);
+    }
+
+    /// Adds an effect; on a stream, it comes after the entries gathered so far and before those that follow.
+    pub(crate) fn push_effect(&mut self, effect: &Effect, on: Option<StreamNumber>) {
+        if let Some(stream) = on {
+            self.open.remove(&stream);
+        }
+        let content = effect.encode();
+        self.cost += record_cost(content.len());
+        self.items.push(Item::Effect { kind: effect.kind(), content });
+    }
+
+    /// Adds an entry to the open block of its stream.
+    pub(crate) fn push_entry(
+        &mut self,
+        view: &Arc<StreamView>,
+        entry: &BlockEntryParts<'_>,
+        append_ms: u64,
+        bytes_ahead: usize,
+    ) {
+        let at = self.open_block(view, entry.ordinal, append_ms, bytes_ahead);
+        let Item::Block { builder, .. } = &mut self.items[at] else { return };
+        let before = block_cost(builder.content_bytes(), builder.type_count());
+        builder.push(entry.id, entry.kind, entry.node_start, entry.type_hash, entry.payload);
+        self.cost += block_cost(builder.content_bytes(), builder.type_count()) - before;
+    }
+
+    fn open_block(&mut self, view: &Arc<StreamView>, ordinal: u64, append_ms: u64, bytes_ahead: usize) -> usize {
+        if let Some(at) = self.open.get(&view.number)
+            && matches!(&self.items[*at], Item::Block { builder, .. } if !builder.is_full())
+        {
+            return *at;
+        }
+        let mut builder = BlockBuilder::new(view.number, ordinal, append_ms);
+        builder.reserve(bytes_ahead.min(crate::limits::BLOCK_BYTES_TARGET + 4096));
+        self.cost += block_cost(0, 0);
+        self.items.push(Item::Block { view: Arc::clone(view), builder });
+        self.open.insert(view.number, self.items.len() - 1);
+        self.items.len() - 1
+    }
+
+    /// Closes the commit.
+    pub(crate) fn finish(&mut self, number: u64, now: Now, clean_stop: bool) -> Commit {
+        let CommitBuilder { items, sync, shows, releases, .. } = std::mem::take(self);
+        let mut blocks = Vec::new();
+        let mut records = Vec::with_capacity(items.len());
+        for item in items {
+            match item {
+                Item::Effect { kind, content } => {
+                    records.push(Record::control(kind, record::VERSION, content));
+                }
+                Item::Block { view, builder } => {
+                    let (meta, content) = builder.finish();
+                    records.push(Record::entries((meta, content.clone())));
+                    blocks.push(CommitBlock { view, meta, content });
+                }
+            }
+        }
+        Commit { number, frame: FrameParts { now, records, clean_stop }, blocks, sync, shows, releases }
+    }
+}
+
+/// An entry about to be stored.
+pub(crate) struct BlockEntryParts<'a> {
+    pub(crate) id: EntryId,
+    pub(crate) ordinal: u64,
+    pub(crate) kind: EntryKind,
+    pub(crate) node_start: bool,
+    pub(crate) type_hash: Option<u32>,
+    pub(crate) payload: &'a [u8],
+}

@@ -1,0 +1,332 @@
+//! Delivery: who waits, who is served, what is prepared ahead.
+//!
+//! Askers wait in order of arrival. Whatever may make something deliverable (a block became visible, an entry was
+//! settled or given back, a time came) calls [`Core::dispatch`], which serves them until nobody can be served.
+
+use std::sync::Arc;
+
+use super::{Admit, Core, GroupSlot};
+use crate::clock::Now;
+use crate::engine::command::{Deliver, DeliverAnswer, Grant, Grants, PreparedCandidates, Receiver};
+use crate::engine::reply::Reply;
+use crate::error::{Error, Reason, Result};
+use crate::format::record::{CursorMoved, Delivered, IdRun, ReturnedAs, Settled, SettledAs, runs};
+use crate::group::{Deliverable, DeliveryPlan, DeliveryRequest, Window};
+use crate::limits;
+use crate::types::{ConsumerNumber, DeliveryNumber, Dispatch, EntryId, GroupNumber, IdRange};
+
+/// Somebody who waits for entries.
+pub(crate) struct Waiter {
+    pub(crate) consumer: ConsumerNumber,
+    pub(crate) session: Option<DeliveryNumber>,
+    request: DeliveryRequest,
+    deadline_ms: u64,
+    pub(crate) reply: Reply<DeliverAnswer>,
+}
+
+/// A standby of a single-active group takes over after this long without a sign of life, at least.
+const TAKEOVER_MS_MIN: u64 = 5_000;
+/// Expired leases handled in one go.
+const EXPIRED_PER_STEP: usize = 1000;
+
+impl Core {
+    pub(super) fn deliver(&mut self, deliver: Deliver, now: Now) {
+        let (number, consumer, session) = match self.receiver(&deliver, now) {
+            Ok(found) => found,
+            Err(error) => return self.refuse(deliver.reply, error),
+        };
+        let slot = self.slot_mut(number);
+        if let Some(prepared) = deliver.prepared {
+            take_prepared(slot, prepared);
+        }
+        slot.waiters.push_back(Waiter {
+            consumer,
+            session,
+            request: deliver.request,
+            deadline_ms: now.engine_ms.saturating_add(deliver.wait_ms),
+            reply: deliver.reply,
+        });
+        self.dispatch(number, now);
+    }
+
+    fn receiver(
+        &mut self,
+        deliver: &Deliver,
+        now: Now,
+    ) -> Result<(GroupNumber, ConsumerNumber, Option<DeliveryNumber>)> {
+        self.check_open()?;
+        let number = self.group_number(&deliver.key)?;
+        if self.slot(number).waiters.len() >= limits::WAITERS_PER_GROUP_MAX {
+            return Err(Error::overloaded("the group's list of waiting consumers"));
+        }
+        match &deliver.who {
+            Receiver::Consumer(name) => Ok((number, self.ensure_consumer(number, name, now)?, None)),
+            Receiver::Session(session) => {
+                let slot = self.slot_mut(number);
+                let consumer = slot.sessions.get(session).copied();
+                let consumer = consumer.ok_or_else(|| Error::new(Reason::SessionNotFound, "the session has ended"))?;
+                slot.group.touch(consumer, now.engine_ms);
+                Ok((number, consumer, Some(*session)))
+            }
+        }
+    }
+
+    /// Serves waiters until nobody can be served, then ends the waits that are over.
+    pub(crate) fn dispatch(&mut self, number: GroupNumber, now: Now) {
+        while let Some(at) = self.groups.get_mut(&number).and_then(|slot| next_waiter(slot, now)) {
+            if !self.serve(number, at, now) {
+                break;
+            }
+        }
+        let Some(slot) = self.groups.get_mut(&number) else { return };
+        let mut kept = std::collections::VecDeque::with_capacity(slot.waiters.len());
+        for waiter in std::mem::take(&mut slot.waiters) {
+            if waiter.deadline_ms <= now.engine_ms {
+                waiter.reply.send(Ok(DeliverAnswer::Nothing));
+            } else {
+                kept.push_back(waiter);
+            }
+        }
+        slot.waiters = kept;
+        let due = next_due(slot, now);
+        self.set_timer(number, due);
+    }
+
+    /// Answers one waiter, or makes progress towards it; `false` where there is nothing for it now.
+    fn serve(&mut self, number: GroupNumber, at: usize, now: Now) -> bool {
+        self.step_over_trimmed(number);
+        let slot = &self.groups[&number];
+        let stream = &self.streams[&slot.group.stream];
+        let request = slot.waiters[at].request;
+        let plan = slot.group.plan_delivery(&slot.window, &request, now.engine_ms, &|id| stream.stream.exists(id));
+        if plan.is_empty() {
+            if !slot.window.is_empty() || slot.window.head() >= stream.visible {
+                return false;
+            }
+            let with_keys = slot.group.settings.dispatch == Dispatch::KeyOrdered;
+            let answer =
+                DeliverAnswer::Prepare { view: Arc::clone(&stream.view), after: slot.window.head(), with_keys };
+            if let Some(waiter) = self.slot_mut(number).waiters.remove(at) {
+                waiter.reply.send(Ok(answer));
+            }
+            return true;
+        }
+        let cost = 4096 + 64 * (plan.entries.len() + plan.parked.len() + plan.gone.len()) as u64;
+        if let Err(error) = self.admit(cost, Admit::Delivering) {
+            if let Some(waiter) = self.slot_mut(number).waiters.remove(at) {
+                waiter.reply.send(Err(error));
+            }
+            return true;
+        }
+        self.apply_plan(number, at, plan, now);
+        true
+    }
+
+    fn apply_plan(&mut self, number: GroupNumber, at: usize, plan: DeliveryPlan, now: Now) {
+        if !plan.gone.is_empty() {
+            self.settle_gone(number, &plan.gone);
+        }
+        let slot = self.slot_mut(number);
+        slot.window.take(plan.taken);
+        let (cursor, cursor_ordinal) = plan.cursor.unwrap_or((slot.group.cursor, slot.group.cursor_ordinal));
+        if !plan.parked.is_empty() {
+            let nobody =
+                Handover { consumer: ConsumerNumber::NOBODY, delivery: DeliveryNumber(0), lease_ms: 0, no_ack: false };
+            self.hand_over(number, &plan.parked, nobody, (cursor, cursor_ordinal), now);
+        }
+        if plan.entries.is_empty() {
+            if plan.parked.is_empty() && plan.taken > 0 {
+                self.move_cursor(number, cursor, cursor_ordinal, 0);
+            }
+            return;
+        }
+        let Some(waiter) = self.slot_mut(number).waiters.remove(at) else { return };
+        let delivery = match waiter.session {
+            Some(session) => session,
+            None => self.take_delivery_number(),
+        };
+        let lease_ms = self.slot(number).group.settings.ack_wait_ms;
+        let handover = Handover { consumer: waiter.consumer, delivery, lease_ms, no_ack: waiter.request.no_ack };
+        let grants = self.hand_over(number, &plan.entries, handover, (cursor, cursor_ordinal), now);
+        self.grant(number, grants, waiter.reply);
+    }
+
+    /// Hands entries to a consumer, in memory and in the commit.
+    pub(super) fn hand_over(
+        &mut self,
+        number: GroupNumber,
+        entries: &[Deliverable],
+        to: Handover,
+        cursor: (EntryId, u64),
+        now: Now,
+    ) -> Grants {
+        let slot = self.slot_mut(number);
+        let keyed = slot.group.settings.dispatch == Dispatch::KeyOrdered;
+        let record = Delivered {
+            stream: slot.group.stream,
+            group: number,
+            consumer: to.consumer,
+            delivery: to.delivery,
+            at_ms: now.engine_ms,
+            deadline_ms: if to.lease_ms == 0 { 0 } else { now.engine_ms + to.lease_ms },
+            cursor: cursor.0,
+            cursor_ordinal: cursor.1,
+            entries: runs(entries.iter().map(|e| e.id)),
+            sizes: entries.iter().map(|e| e.size).collect(),
+            keys: if keyed { entries.iter().map(|e| e.key).collect() } else { Vec::new() },
+            no_ack: to.no_ack,
+        };
+        slot.group.apply_delivered(&record);
+        let granted: Vec<Grant> =
+            record.entries.iter().copied().flat_map(IdRun::ids).map(|id| grant_of(slot, id)).collect();
+        let stream = slot.group.stream;
+        let view = Arc::clone(&self.streams[&stream].view);
+        self.record_lazily(record, None);
+        if to.consumer != ConsumerNumber::NOBODY {
+            self.count(|c| &c.delivered, granted.len() as u64);
+            self.count(|c| &c.redelivered, granted.iter().filter(|g| g.deliveries > 1).count() as u64);
+        }
+        let home = (!to.no_ack).then(|| self.shared.commands.clone());
+        Grants { view, group: number, delivery: to.delivery, entries: granted, lease_ms: to.lease_ms, home }
+    }
+
+    /// Answers with grants: at once, unless the group's rules or settings changed in a commit that is not durable yet.
+    fn grant(&mut self, number: GroupNumber, grants: Grants, reply: Reply<DeliverAnswer>) {
+        let dirty = self.slot(number).dirty;
+        self.answer_observed(reply, Ok(DeliverAnswer::Granted(grants)), dirty);
+    }
+
+    /// Grants that nobody took go back, without counting a failure.
+    pub(super) fn ungrant(&mut self, number: GroupNumber, delivery: DeliveryNumber, ids: &[EntryId], now: Now) {
+        let Some(slot) = self.groups.get(&number) else { return };
+        let held = |id: &&EntryId| {
+            slot.group.pending.get(**id).is_some_and(|e| e.delivery == delivery && e.consumer != ConsumerNumber::NOBODY)
+        };
+        let entries: Vec<(EntryId, u64)> = ids.iter().filter(held).map(|id| (*id, now.engine_ms)).collect();
+        // Where that cannot be written, the lease brings them back.
+        if self.give_back(number, entries, ReturnedAs::HandedBack, now).is_ok() {
+            self.dispatch(number, now);
+        }
+    }
+
+    /// Steps over what was trimmed before it was delivered, and counts it.
+    fn step_over_trimmed(&mut self, number: GroupNumber) {
+        let group = &self.groups[&number].group;
+        let stream = &self.streams[&group.stream].stream;
+        if group.cursor_ordinal >= stream.trimmed_ordinal {
+            return;
+        }
+        let skipped = stream.trimmed_ordinal - group.cursor_ordinal;
+        let cursor = stream.trimmed_before.prev().unwrap_or_default().max(group.cursor);
+        let ordinal = stream.trimmed_ordinal;
+        if self.admit(1024, Admit::Delivering).is_err() {
+            return;
+        }
+        self.move_cursor(number, cursor, ordinal, skipped);
+        let slot = self.slot_mut(number);
+        if slot.window.head() < cursor {
+            slot.window = Window::at(cursor);
+        }
+    }
+
+    fn move_cursor(&mut self, number: GroupNumber, cursor: EntryId, cursor_ordinal: u64, skipped: u64) {
+        let slot = self.slot_mut(number);
+        let record = CursorMoved { stream: slot.group.stream, group: number, cursor, cursor_ordinal, skipped };
+        slot.group.apply_cursor(&record);
+        self.record_lazily(record, None);
+    }
+
+    fn settle_gone(&mut self, number: GroupNumber, gone: &[EntryId]) {
+        let slot = self.slot_mut(number);
+        let ranges = gone.iter().map(|id| IdRange::one(*id)).collect();
+        let record = Settled { stream: slot.group.stream, group: number, ranges, how: SettledAs::Gone };
+        slot.group.apply_settled(&record);
+        self.record_lazily(record, None);
+    }
+
+    /// What fell due in a group: leases ended, waits ended, another try to move dead letters.
+    pub(super) fn group_timer(&mut self, number: GroupNumber, now: Now) {
+        if self.shared.failure().is_some() {
+            return;
+        }
+        self.now = now;
+        self.end_leases(number, now);
+        if self.groups.get(&number).is_some_and(|slot| slot.retry_ms.is_some_and(|at| at <= now.engine_ms)) {
+            self.slot_mut(number).retry_ms = None;
+            self.fetch_dead_letters(number, now);
+        }
+        self.dispatch(number, now);
+    }
+
+    fn end_leases(&mut self, number: GroupNumber, now: Now) {
+        let Some(slot) = self.groups.get_mut(&number) else { return };
+        let expired = slot.group.pending.take_expired(now.engine_ms, EXPIRED_PER_STEP);
+        let (Some(first), Some(last)) = (expired.first().copied(), expired.last().copied()) else { return };
+        let entries = slot.group.plan_retry(&expired, None, now.engine_ms);
+        if self.give_back(number, entries, ReturnedAs::Failed, now).is_err() {
+            // No room to write that they ended: they end a little later.
+            self.slot_mut(number).group.pending.note_lease(first, last, now.engine_ms + 1000);
+        }
+    }
+}
+
+/// Who gets entries, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Handover {
+    pub(super) consumer: ConsumerNumber,
+    pub(super) delivery: DeliveryNumber,
+    pub(super) lease_ms: u64,
+    pub(super) no_ack: bool,
+}
+
+fn grant_of(slot: &GroupSlot, id: EntryId) -> Grant {
+    let (deliveries, failures) = slot.group.pending.get(id).map_or((1, 0), |e| (e.deliveries, e.failures));
+    Grant { id, deliveries, failures }
+}
+
+fn take_prepared(slot: &mut GroupSlot, prepared: PreparedCandidates) {
+    // Another asker's preparation, or a seek, came first: this one is of no use any more.
+    if slot.window.head() != prepared.after {
+        return;
+    }
+    for candidate in prepared.candidates {
+        if !slot.window.push(candidate) {
+            return;
+        }
+    }
+    slot.window.looked_to(prepared.looked_to);
+}
+
+/// Which waiter is served next. Those who gave up waiting are dropped.
+fn next_waiter(slot: &mut GroupSlot, now: Now) -> Option<usize> {
+    slot.waiters.retain(|w| !w.reply.is_abandoned());
+    if slot.group.settings.dispatch != Dispatch::SingleActive {
+        return (!slot.waiters.is_empty()).then_some(0);
+    }
+    let takes_over = slot.active.is_none_or(|active| takeover_ms(slot, active) <= now.engine_ms);
+    if takes_over {
+        slot.active = slot.waiters.front().map(|w| w.consumer);
+    }
+    let active = slot.active?;
+    slot.waiters.iter().position(|w| w.consumer == active)
+}
+
+/// When a standby may take over from the active consumer: never while it has a session or waits.
+fn takeover_ms(slot: &GroupSlot, active: ConsumerNumber) -> u64 {
+    let present = slot.sessions.values().any(|c| *c == active) || slot.waiters.iter().any(|w| w.consumer == active);
+    match slot.group.consumer(active) {
+        Some(_) if present => u64::MAX,
+        Some(consumer) => consumer.seen_ms + slot.group.settings.ack_wait_ms.max(TAKEOVER_MS_MIN),
+        None => 0,
+    }
+}
+
+/// When the group wants to be looked at again.
+fn next_due(slot: &GroupSlot, now: Now) -> Option<u64> {
+    let lease = slot.group.pending.next_lease_end();
+    let wait = slot.waiters.iter().map(|w| w.deadline_ms).min();
+    let ready = slot.group.pending.next_ready().filter(|at| !slot.waiters.is_empty() && *at > now.engine_ms);
+    let takeover = slot.active.filter(|_| !slot.waiters.is_empty()).map(|active| takeover_ms(slot, active));
+    let takeover = takeover.filter(|at| *at > now.engine_ms && *at != u64::MAX);
+    [lease, wait, ready, slot.retry_ms, takeover].into_iter().flatten().filter(|at| *at != u64::MAX).min()
+}

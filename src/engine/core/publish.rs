@@ -1,0 +1,344 @@
+//! Publishing: plan without changing anything, then append.
+
+use std::sync::Arc;
+
+use super::{Admit, Core};
+use crate::clock::Now;
+use crate::engine::api::{Expected, Published};
+use crate::engine::command::PreparedPublish;
+use crate::engine::commit::{BlockEntryParts, Show};
+use crate::engine::reply::Reply;
+use crate::engine::view::StreamView;
+use crate::error::{Error, Reason, Result};
+use crate::format::block::{ENTRY_HEAD_BYTES, TYPES_MAX, type_hash};
+use crate::format::event::EventView;
+use crate::format::record::{EventIdsRemembered, IdRun, RequestRemembered, StreamCreated};
+use crate::limits;
+use crate::storage::block_cost;
+use crate::stream::Stream;
+use crate::types::{Durability, EntryId, EntryKind, IdRequest, NewEntry, StreamName, StreamNumber, StreamSettings};
+
+/// What a publish would do.
+pub(super) enum PublishPlan {
+    /// Nothing: it was done before.
+    Duplicate(Published),
+    /// Append.
+    Append(AppendPlan),
+}
+
+/// An append that may go ahead.
+pub(super) struct AppendPlan {
+    /// The stream to be made first, where it is missing.
+    create: Option<StreamCreated>,
+    stream: StreamNumber,
+    ids: IdRun,
+    durability: Durability,
+    /// For each event, where events are deduplicated by id: its id, and the entry that it is a duplicate of.
+    events: Option<Vec<(Option<String>, Option<EntryId>)>>,
+    /// Upper bound of the room that it takes.
+    pub(super) cost: u64,
+}
+
+impl AppendPlan {
+    /// Where other plans of the same command make streams first, this one's gets a later number.
+    pub(super) fn shift_new_stream(&mut self, made_before: u64) -> bool {
+        if let Some(create) = &mut self.create {
+            create.stream.0 += made_before;
+            self.stream = create.stream;
+        }
+        self.create.is_some()
+    }
+}
+
+impl Core {
+    pub(super) fn publish_each(
+        &mut self,
+        requests: Vec<PreparedPublish>,
+        reply: Reply<Vec<Result<Published>>>,
+        now: Now,
+    ) {
+        let mut results = Vec::with_capacity(requests.len());
+        let mut observed = 0;
+        for request in requests {
+            results.push(self.publish(request, now, &mut observed));
+        }
+        // The last commit that any of them is in, or looked at, is the last of all to become durable.
+        self.answer_observed(reply, Ok(results), observed);
+    }
+
+    fn publish(&mut self, request: PreparedPublish, now: Now, observed: &mut u64) -> Result<Published> {
+        self.check_open()?;
+        let looked_at = self.names.get(&request.request.stream).and_then(|n| self.streams.get(n)).map(|s| s.dirty);
+        *observed = (*observed).max(looked_at.unwrap_or(0));
+        match self.plan_publish(&request, now)? {
+            PublishPlan::Duplicate(published) => {
+                self.count(|c| &c.duplicates, u64::from(published.count));
+                Ok(published)
+            }
+            PublishPlan::Append(plan) => {
+                self.admit(plan.cost, Admit::Growing)?;
+                *observed = self.commit_number();
+                Ok(self.apply_publish(plan, request, now))
+            }
+        }
+    }
+
+    pub(super) fn commit_number(&self) -> u64 {
+        self.number
+    }
+
+    /// Decides about a publish without changing anything.
+    pub(super) fn plan_publish(&self, prepared: &PreparedPublish, now: Now) -> Result<PublishPlan> {
+        let request = &prepared.request;
+        let known = self.names.get(&request.stream).and_then(|n| self.streams.get(n));
+        let created;
+        let (stream, create) = match known {
+            Some(slot) => (&slot.stream, None),
+            None => {
+                let record = self.plan_implicit_stream(prepared, now)?;
+                created = Stream::create(&record);
+                (&created, Some(record))
+            }
+        };
+        // A duplicate is recognised before `expected` is judged: the first attempt may have made it untrue.
+        if let Some(published) = find_duplicate(stream, prepared, now)? {
+            return Ok(PublishPlan::Duplicate(published));
+        }
+        check_expected(stream, request.expected, create.is_none())?;
+        let events = plan_event_ids(stream, prepared, now);
+        let fresh = match &events {
+            Some(events) => events.iter().filter(|(_, duplicate)| duplicate.is_none()).count(),
+            None => request.entries.len(),
+        };
+        if let (0, Some(events)) = (fresh, &events) {
+            return Ok(PublishPlan::Duplicate(all_duplicates(events)));
+        }
+        let ids = stream.plan_ids(request.ids, fresh as u32, now)?;
+        let durability = request.durability.or(stream.settings.durability).unwrap_or(self.shared.options.durability);
+        let cost = publish_cost(prepared, create.as_ref(), events.as_deref());
+        Ok(PublishPlan::Append(AppendPlan { create, stream: stream.number, ids, durability, events, cost }))
+    }
+
+    fn plan_implicit_stream(&self, prepared: &PreparedPublish, now: Now) -> Result<StreamCreated> {
+        let name = &prepared.request.stream;
+        if !prepared.may_create(self.shared.options.auto_create_streams) {
+            return Err(Error::stream_not_found(name));
+        }
+        self.plan_stream(name, StreamSettings::default(), now)
+    }
+
+    /// The record of a new stream.
+    pub(super) fn plan_stream(&self, name: &StreamName, settings: StreamSettings, now: Now) -> Result<StreamCreated> {
+        if self.names.len() >= limits::STREAMS_MAX {
+            let max = limits::STREAMS_MAX;
+            return Err(Error::new(Reason::LimitReached, format!("there are {max} streams, and no more are allowed")));
+        }
+        Ok(StreamCreated {
+            stream: StreamNumber(self.next_stream),
+            name: name.clone(),
+            settings,
+            created_ms: now.wall_ms,
+        })
+    }
+
+    /// Does what was planned. The answer must wait for the commit being filled.
+    pub(super) fn apply_publish(&mut self, plan: AppendPlan, prepared: PreparedPublish, now: Now) -> Published {
+        if let Some(record) = plan.create {
+            self.apply_stream_created(record);
+        }
+        let request = prepared.request;
+        let mut ids = plan.ids.ids();
+        let mut each = plan.events.as_ref().map(|_| Vec::with_capacity(request.entries.len()));
+        let mut remembered = Vec::new();
+        let mut fresh: Vec<(EntryId, NewEntry)> = Vec::with_capacity(plan.ids.count as usize);
+        for (n, entry) in request.entries.into_iter().enumerate() {
+            let known = plan.events.as_ref().map(|events| &events[n]);
+            if let (Some((_, Some(duplicate))), Some(each)) = (known, &mut each) {
+                each.push((*duplicate, true));
+                continue;
+            }
+            let Some(id) = ids.next() else { break };
+            if let (Some((Some(event_id), None)), Some(each)) = (known, &mut each) {
+                remembered.push((event_id.clone(), id));
+                each.push((id, false));
+            } else if let Some(each) = &mut each {
+                each.push((id, false));
+            }
+            fresh.push((id, entry));
+        }
+        self.append(plan.stream, &fresh, now);
+        self.remember(plan.stream, request.producer, prepared.hash, plan.ids, remembered, now);
+        if plan.durability == Durability::Fsync {
+            self.commit.require_sync();
+        }
+        let each = each.filter(|each| each.iter().any(|(_, duplicate)| *duplicate));
+        let count = each.as_ref().map_or(plan.ids.count, |each| each.len() as u32);
+        Published {
+            first: plan.ids.first,
+            last: EntryId::new(plan.ids.first.ms, plan.ids.first.seq + u64::from(plan.ids.count) - 1),
+            count,
+            duplicate: false,
+            each,
+        }
+    }
+
+    /// Appends entries with their ids to a stream.
+    pub(super) fn append(&mut self, stream: StreamNumber, entries: &[(EntryId, NewEntry)], now: Now) {
+        let Some(slot) = self.streams.get_mut(&stream) else { return };
+        let mut bytes_ahead: usize = entries.iter().map(|(_, e)| e.bytes.len() + ENTRY_HEAD_BYTES).sum();
+        let total: u64 = entries.iter().map(|(_, e)| e.bytes.len() as u64).sum();
+        for (id, entry) in entries {
+            let ordinal = slot.stream.appended;
+            let node_start = slot.stream.apply_entry(*id, entry.bytes.len() as u32);
+            let parts = BlockEntryParts {
+                id: *id,
+                ordinal,
+                kind: entry.kind,
+                node_start,
+                type_hash: entry_type_hash(entry),
+                payload: &entry.bytes,
+            };
+            self.commit.push_entry(&slot.view, &parts, now.wall_ms, bytes_ahead);
+            bytes_ahead -= entry.bytes.len() + ENTRY_HEAD_BYTES;
+        }
+        slot.dirty = self.number;
+        self.count(|c| &c.appended_entries, entries.len() as u64);
+        self.count(|c| &c.appended_bytes, total);
+    }
+
+    fn remember(
+        &mut self,
+        stream: StreamNumber,
+        producer: Option<crate::engine::api::ProducerSequence>,
+        hash: u128,
+        entries: IdRun,
+        events: Vec<(String, EntryId)>,
+        now: Now,
+    ) {
+        let at_ms = now.engine_ms;
+        if let Some(p) = producer {
+            let record = RequestRemembered { stream, producer: p.producer, sequence: p.sequence, hash, entries, at_ms };
+            if let Some(slot) = self.streams.get_mut(&stream) {
+                slot.stream.apply_request(&record);
+            }
+            self.record_lazily(record, None);
+        }
+        if !events.is_empty() {
+            let record = EventIdsRemembered { stream, events, at_ms };
+            if let Some(slot) = self.streams.get_mut(&stream) {
+                slot.stream.apply_event_ids(&record);
+            }
+            self.record_lazily(record, None);
+        }
+    }
+
+    /// Makes the stream of a record that was planned.
+    pub(super) fn apply_stream_created(&mut self, record: StreamCreated) {
+        let view = StreamView::new(record.name.clone(), record.stream);
+        self.add_stream(Stream::create(&record), Arc::clone(&view));
+        if let Some(slot) = self.streams.get_mut(&record.stream) {
+            slot.dirty = self.number;
+        }
+        self.commit.show(Show::Created(view));
+        self.record(record, None);
+    }
+}
+
+fn find_duplicate(stream: &Stream, prepared: &PreparedPublish, now: Now) -> Result<Option<Published>> {
+    let Some(producer) = &prepared.request.producer else { return Ok(None) };
+    let settings = &stream.settings.dedup;
+    let found =
+        stream.dedup.find_request(&producer.producer, producer.sequence, prepared.hash, settings, now.engine_ms)?;
+    Ok(found.map(|found| {
+        let first = found.entries.first;
+        let last = EntryId::new(first.ms, first.seq + u64::from(found.entries.count) - 1);
+        Published { first, last, count: found.entries.count, duplicate: true, each: None }
+    }))
+}
+
+fn check_expected(stream: &Stream, expected: Option<Expected>, exists: bool) -> Result<()> {
+    let holds = match expected {
+        None => true,
+        Some(Expected::Exists) => exists,
+        Some(Expected::Empty) => stream.last == EntryId::ZERO,
+        Some(Expected::LastId(id)) => stream.last == id,
+    };
+    if holds {
+        return Ok(());
+    }
+    let wanted = match expected {
+        Some(Expected::LastId(id)) => id,
+        _ => EntryId::ZERO,
+    };
+    Err(Error::new(Reason::IdConflict, format!("the stream's last id is {}, not {wanted} as expected", stream.last))
+        .with("expected", wanted)
+        .with("actual", stream.last))
+}
+
+/// For each event its own id and the entry that it duplicates; `None` where events are not deduplicated by id.
+fn plan_event_ids(
+    stream: &Stream,
+    prepared: &PreparedPublish,
+    now: Now,
+) -> Option<Vec<(Option<String>, Option<EntryId>)>> {
+    let request = &prepared.request;
+    if !request.dedup_by_event_id && !stream.settings.dedup.by_event_id {
+        return None;
+    }
+    if matches!(request.ids, IdRequest::Exact(_)) {
+        return None;
+    }
+    let mut seen = std::collections::HashSet::new();
+    let events = request.entries.iter().map(|entry| {
+        let event_id = event_id(entry)?;
+        // The same id twice in one request: the second is left to stand, being no repetition of a request.
+        seen.insert(event_id.clone()).then_some(event_id)
+    });
+    let find = |id: &String| stream.dedup.find_event(id, &stream.settings.dedup, now.engine_ms);
+    Some(
+        events
+            .map(|id| {
+                let duplicate = id.as_ref().and_then(find);
+                (id, duplicate)
+            })
+            .collect(),
+    )
+}
+
+fn event_id(entry: &NewEntry) -> Option<String> {
+    if entry.kind != EntryKind::Event {
+        return None;
+    }
+    let view = EventView::parse(&entry.bytes).ok()?;
+    (!view.id.is_empty()).then(|| view.id.to_owned())
+}
+
+fn all_duplicates(events: &[(Option<String>, Option<EntryId>)]) -> Published {
+    let ids: Vec<EntryId> = events.iter().filter_map(|(_, duplicate)| *duplicate).collect();
+    let (first, last) = (ids.first().copied().unwrap_or_default(), ids.last().copied().unwrap_or_default());
+    let run = ids.windows(2).all(|pair| pair[0].ms == pair[1].ms && pair[0].seq + 1 == pair[1].seq);
+    let each = (!run).then(|| ids.iter().map(|id| (*id, true)).collect());
+    Published { first, last, count: ids.len() as u32, duplicate: true, each }
+}
+
+fn entry_type_hash(entry: &NewEntry) -> Option<u32> {
+    match entry.kind {
+        EntryKind::Event => EventView::parse(&entry.bytes).ok().map(|e| type_hash(e.type_or_default())),
+        EntryKind::Fields => None,
+    }
+}
+
+/// Upper bound of the room that a publish takes, with the stream that it may make and what is remembered of it.
+fn publish_cost(
+    prepared: &PreparedPublish,
+    create: Option<&StreamCreated>,
+    events: Option<&[(Option<String>, Option<EntryId>)]>,
+) -> u64 {
+    let entries = prepared.request.entries.len();
+    let content = prepared.bytes + entries * (ENTRY_HEAD_BYTES + 16 + 4);
+    let blocks = (content / limits::BLOCK_BYTES_TARGET).max(entries / limits::BLOCK_ENTRIES_MAX) + 1;
+    let remembered: usize = events.map_or(0, |e| e.iter().map(|(id, _)| id.as_ref().map_or(0, String::len) + 24).sum());
+    let create = create.map_or(0, |c| c.name.as_str().len() + 512);
+    let types = entries.min(TYPES_MAX);
+    blocks as u64 * block_cost(0, types) + (content + remembered + create + 512) as u64
+}

@@ -1,0 +1,180 @@
+//! Streams: make, describe, change, delete, trim.
+
+use std::sync::Arc;
+
+use super::{Admit, Core, StreamSlot};
+use crate::clock::Now;
+use crate::engine::api::StreamInfo;
+use crate::engine::command::PreparedTrim;
+use crate::engine::commit::Show;
+use crate::engine::reply::Reply;
+use crate::engine::view::StreamView;
+use crate::error::{Error, Reason, Result};
+use crate::format::record::{DeletedEntry, EntriesDeleted, StreamDeleted, StreamUpdated, Trimmed};
+use crate::stream::Stream;
+use crate::types::{EntryId, StreamName, StreamNumber, StreamSettings};
+
+/// Upper bound of what a small administrative command writes, names and settings included.
+pub(super) const ADMIN_COST: u64 = 8192;
+
+impl Core {
+    /// Takes a stream into the maps; in replay, too.
+    pub(crate) fn add_stream(&mut self, stream: Stream, view: Arc<StreamView>) {
+        self.next_stream = self.next_stream.max(stream.number.0 + 1);
+        self.names.insert(stream.name.clone(), stream.number);
+        let visible = stream.last;
+        let number = stream.number;
+        self.streams.insert(number, StreamSlot { stream, view, groups: Default::default(), visible, dirty: 0 });
+    }
+
+    /// Takes a stream and its groups out of the maps; in replay, too.
+    pub(crate) fn forget_stream(&mut self, number: StreamNumber) -> Option<StreamSlot> {
+        let slot = self.streams.remove(&number)?;
+        self.names.remove(&slot.stream.name);
+        for group in slot.groups.values() {
+            self.forget_group(*group);
+        }
+        Some(slot)
+    }
+
+    pub(super) fn create_stream(
+        &mut self,
+        name: StreamName,
+        settings: StreamSettings,
+        reply: Reply<StreamInfo>,
+        now: Now,
+    ) {
+        let result = self.try_create_stream(name, settings, now);
+        self.answer_or_refuse(reply, result);
+    }
+
+    fn try_create_stream(&mut self, name: StreamName, settings: StreamSettings, now: Now) -> Result<StreamInfo> {
+        self.check_open()?;
+        settings.validate()?;
+        if self.names.contains_key(&name) {
+            return Err(Error::new(Reason::StreamExists, format!("stream {name} exists")).with("stream", &name));
+        }
+        let record = self.plan_stream(&name, settings, now)?;
+        self.admit(ADMIN_COST, Admit::Growing)?;
+        let number = record.stream;
+        self.apply_stream_created(record);
+        Ok(self.describe_stream(number))
+    }
+
+    pub(super) fn stream_info(&mut self, name: &StreamName, reply: Reply<StreamInfo>) {
+        match self.stream_number(name).map(|n| (self.describe_stream(n), self.streams[&n].dirty)) {
+            Ok((info, dirty)) => self.answer_observed(reply, Ok(info), dirty),
+            Err(error) => self.refuse(reply, error),
+        }
+    }
+
+    /// All that is known of a stream without reading entries: the first id is for the reader to find.
+    pub(super) fn describe_stream(&self, number: StreamNumber) -> StreamInfo {
+        let slot = &self.streams[&number];
+        let stream = &slot.stream;
+        StreamInfo {
+            name: stream.name.clone(),
+            number: number.0,
+            settings: stream.settings.clone(),
+            length: stream.length(),
+            bytes: stream.bytes,
+            first: None,
+            last: stream.last,
+            appended: stream.appended,
+            deleted_max: stream.deleted_max,
+            created_ms: stream.created_ms,
+            groups: slot.groups.keys().cloned().collect(),
+        }
+    }
+
+    pub(super) fn update_stream(&mut self, name: &StreamName, settings: StreamSettings, reply: Reply<StreamInfo>) {
+        let result = self.try_update_stream(name, settings);
+        self.answer_or_refuse(reply, result);
+    }
+
+    fn try_update_stream(&mut self, name: &StreamName, settings: StreamSettings) -> Result<StreamInfo> {
+        self.check_open()?;
+        settings.validate()?;
+        let number = self.stream_number(name)?;
+        self.admit(ADMIN_COST, Admit::Growing)?;
+        self.change_stream(number, |stream| stream.settings = settings.clone());
+        self.record(StreamUpdated { stream: number, settings }, Some(number));
+        Ok(self.describe_stream(number))
+    }
+
+    fn change_stream(&mut self, number: StreamNumber, change: impl FnOnce(&mut Stream)) {
+        let commit = self.commit_number();
+        if let Some(slot) = self.streams.get_mut(&number) {
+            change(&mut slot.stream);
+            slot.dirty = commit;
+        }
+    }
+
+    pub(super) fn delete_stream(&mut self, name: &StreamName, reply: Reply<()>) {
+        let result = self.try_delete_stream(name);
+        self.answer_or_refuse(reply, result);
+    }
+
+    fn try_delete_stream(&mut self, name: &StreamName) -> Result<()> {
+        self.check_open()?;
+        let number = self.stream_number(name)?;
+        self.admit(ADMIN_COST, Admit::Shrinking)?;
+        self.record(StreamDeleted { stream: number }, Some(number));
+        if let Some(slot) = self.forget_stream(number) {
+            self.commit.show(Show::Deleted(slot.view));
+        }
+        Ok(())
+    }
+
+    pub(super) fn trim(&mut self, trim: &PreparedTrim, reply: Reply<bool>) {
+        let result = self.try_trim(trim);
+        self.answer_or_refuse(reply, result);
+    }
+
+    /// Whether the measure still held; where not, nothing was done.
+    fn try_trim(&mut self, trim: &PreparedTrim) -> Result<bool> {
+        self.check_open()?;
+        let slot = self.streams.get(&trim.stream).ok_or_else(|| Error::stream_not_found("(deleted meanwhile)"))?;
+        if slot.stream.removals != trim.removals {
+            return Ok(false);
+        }
+        let view = Arc::clone(&slot.view);
+        self.admit(ADMIN_COST, Admit::Shrinking)?;
+        let record = Trimmed { stream: trim.stream, before: trim.before, ordinal: trim.ordinal, bytes: trim.bytes };
+        self.change_stream(trim.stream, |stream| stream.apply_trim(&record));
+        self.commit.show(Show::Trimmed(view, trim.before));
+        self.record(record, Some(trim.stream));
+        Ok(true)
+    }
+
+    pub(super) fn delete_entries(&mut self, stream: StreamNumber, entries: Vec<DeletedEntry>, reply: Reply<u64>) {
+        let result = self.try_delete_entries(stream, entries);
+        self.answer_or_refuse(reply, result);
+    }
+
+    fn try_delete_entries(&mut self, stream: StreamNumber, entries: Vec<DeletedEntry>) -> Result<u64> {
+        self.check_open()?;
+        if !self.streams.contains_key(&stream) {
+            return Err(Error::stream_not_found("(deleted meanwhile)"));
+        }
+        self.admit(ADMIN_COST + 24 * entries.len() as u64, Admit::Shrinking)?;
+        Ok(self.apply_delete_entries(stream, entries))
+    }
+
+    /// Deletes those of the entries that exist. Room was admitted.
+    pub(super) fn apply_delete_entries(&mut self, stream: StreamNumber, mut entries: Vec<DeletedEntry>) -> u64 {
+        let Some(slot) = self.streams.get(&stream) else { return 0 };
+        entries.retain(|e| slot.stream.exists(e.id));
+        if entries.is_empty() {
+            return 0;
+        }
+        let view = Arc::clone(&slot.view);
+        let shown: Vec<(EntryId, u32)> = entries.iter().map(|e| (e.id, e.bytes)).collect();
+        let count = entries.len() as u64;
+        let record = EntriesDeleted { stream, entries };
+        self.change_stream(stream, |s| s.apply_deleted(&record));
+        self.commit.show(Show::EntriesDeleted(view, shown));
+        self.record(record, Some(stream));
+        count
+    }
+}

@@ -1,0 +1,170 @@
+//! Delivery through the handle: pulls, consume sessions, claims. Fetches the bytes of what the core granted.
+
+use std::sync::Arc;
+
+use super::api::{Claim, Claimed, Delivered, Delivery, Pull};
+use super::command::{Command, Deliver, DeliverAnswer, Grants, GroupKey, PreparedCandidates, Receiver};
+use super::handle::{Engine, check_count, group_key};
+use super::view::StreamView;
+use crate::error::{Error, Result};
+use crate::group::DeliveryRequest;
+use crate::limits;
+use crate::types::{ConsumerName, DeliveryNumber, EntryId, GroupName, StoredEntry, StreamName};
+
+/// Candidates prepared at once.
+const CANDIDATES_PER_STEP: usize = 2048;
+/// A session asks anew after this long, in milliseconds, so that a forgotten one is noticed.
+const SESSION_WAIT_MS: u64 = 60_000;
+
+impl Engine {
+    /// Asks for entries of a group; waits where there are none. An empty delivery says that the wait is over.
+    pub async fn pull(&self, request: Pull) -> Result<Delivery> {
+        check_count("entries_max", request.entries_max, limits::PAGE_ENTRIES_MAX)?;
+        if request.wait > limits::PULL_WAIT_MAX {
+            return Err(Error::invalid("wait", format!("at most {} s", limits::PULL_WAIT_MAX.as_secs())));
+        }
+        let key = group_key(&request.stream, &request.group);
+        let want =
+            DeliveryRequest { entries_max: request.entries_max, bytes_max: request.bytes_max, no_ack: request.no_ack };
+        let wait_ms = request.wait.as_millis() as u64;
+        let granted = self.deliver(&key, Receiver::Consumer(request.consumer), want, wait_ms).await?;
+        granted.unwrap_or_else(|| Ok(Delivery::default()))
+    }
+
+    /// Opens a consume session: what it is handed is fenced by it.
+    pub async fn open_session(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        consumer: ConsumerName,
+    ) -> Result<Session> {
+        let key = group_key(stream, group);
+        let number = self.ask(|reply| Command::OpenSession { key: key.clone(), consumer, reply }).await?;
+        Ok(Session { engine: self.clone(), key, number, open: true })
+    }
+
+    /// Takes over pending entries.
+    pub async fn claim(&self, request: Claim) -> Result<Claimed> {
+        if request.ids.is_empty() {
+            check_count("entries_max", request.entries_max, limits::PAGE_ENTRIES_MAX)?;
+        } else {
+            super::handle::check_ids(request.ids.len())?;
+        }
+        let mut answer = self.ask(|reply| Command::Claim { request: Box::new(request), reply }).await?;
+        answer.grants.keep();
+        let delivery = self.fetch(answer.grants).await?;
+        Ok(Claimed { delivery, gone: answer.gone, next: answer.next })
+    }
+
+    /// Entries for an asker; `None` when the wait is over.
+    async fn deliver(
+        &self,
+        key: &GroupKey,
+        who: Receiver,
+        request: DeliveryRequest,
+        wait_ms: u64,
+    ) -> Result<Option<Result<Delivery>>> {
+        let deadline_ms = self.0.shared.clock.now().engine_ms.saturating_add(wait_ms);
+        let mut prepared = None;
+        loop {
+            let wait_ms = deadline_ms.saturating_sub(self.0.shared.clock.now().engine_ms);
+            let (key, who) = (key.clone(), who.clone());
+            let candidates = prepared.take();
+            let answer = self
+                .ask(|reply| {
+                    Command::Deliver(Box::new(Deliver { key, who, request, wait_ms, prepared: candidates, reply }))
+                })
+                .await?;
+            match answer {
+                DeliverAnswer::Nothing => return Ok(None),
+                DeliverAnswer::Granted(grants) => {
+                    let delivery = self.fetch(grants).await?;
+                    // All of it was trimmed between grant and fetch: there may be more.
+                    if !delivery.entries.is_empty() {
+                        return Ok(Some(Ok(delivery)));
+                    }
+                }
+                DeliverAnswer::Prepare { view, after, with_keys } => {
+                    prepared = Some(self.prepare_candidates(view, after, with_keys).await?);
+                }
+            }
+        }
+    }
+
+    async fn prepare_candidates(
+        &self,
+        view: Arc<StreamView>,
+        after: EntryId,
+        with_keys: bool,
+    ) -> Result<PreparedCandidates> {
+        let read = move |reader: &super::reader::Reader, disk| {
+            reader.candidates(&view, after, CANDIDATES_PER_STEP, with_keys, disk)
+        };
+        let (candidates, looked_to) = self.read_with(read).await?;
+        Ok(PreparedCandidates { after, candidates, looked_to })
+    }
+
+    /// The bytes of what was granted. Where they cannot be had, the grants go back.
+    async fn fetch(&self, mut grants: Grants) -> Result<Delivery> {
+        let mut ids: Vec<EntryId> = grants.entries.iter().map(|g| g.id).collect();
+        ids.sort_unstable();
+        let view = Arc::clone(&grants.view);
+        let found = self.read_with(move |reader, disk| reader.entries(&view, &ids, disk)).await?;
+        let entry_of = |id: EntryId| -> Option<StoredEntry> {
+            found.binary_search_by_key(&id, |e| e.id).ok().map(|at| found[at].clone())
+        };
+        let entries = grants.entries.iter().filter_map(|grant| {
+            let entry = entry_of(grant.id)?;
+            Some(Delivered { entry, deliveries: grant.deliveries, failures: grant.failures })
+        });
+        let delivery = Delivery { delivery: grants.delivery, entries: entries.collect(), lease_ms: grants.lease_ms };
+        grants.keep();
+        Ok(delivery)
+    }
+}
+
+/// An open consume session: what it is handed is fenced by it. Dropping it counts as losing it: what it holds is
+/// delivered again, and counts as failed.
+pub struct Session {
+    engine: Engine,
+    key: GroupKey,
+    number: DeliveryNumber,
+    open: bool,
+}
+
+impl Session {
+    /// Its number, for [`super::Holder::Delivery`].
+    pub fn number(&self) -> DeliveryNumber {
+        self.number
+    }
+
+    /// More entries for this session; waits where there are none. Where the future is dropped, what it was granted is
+    /// handed back without counting a failure.
+    pub async fn next(&mut self, entries_max: usize, bytes_max: usize) -> Result<Delivery> {
+        check_count("entries_max", entries_max, limits::PAGE_ENTRIES_MAX)?;
+        let request = DeliveryRequest { entries_max, bytes_max, no_ack: false };
+        loop {
+            let who = Receiver::Session(self.number);
+            if let Some(delivery) = self.engine.deliver(&self.key, who, request, SESSION_WAIT_MS).await? {
+                return delivery;
+            }
+        }
+    }
+
+    /// Ends the session and hands back what it still holds, without counting failures; answers how many entries.
+    pub async fn drain(mut self) -> Result<u64> {
+        self.open = false;
+        let (key, session) = (self.key.clone(), self.number);
+        self.engine.ask(|reply| Command::CloseSession { key, session, drained: true, reply: Some(reply) }).await
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.open {
+            let (key, session) = (self.key.clone(), self.number);
+            // Where the queue is full the leases bring the entries back.
+            let _ = self.engine.send(Command::CloseSession { key, session, drained: false, reply: None });
+        }
+    }
+}

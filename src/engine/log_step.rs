@@ -1,0 +1,105 @@
+//! The log thread's work, one commit at a time: write, sync, show to readers, answer.
+//!
+//! **This is where it is decided when a publish is answered**: [`LogStep::write`] releases a commit's answers after
+//! its frame was written and, unless everything in it is of durability `os`, synced. Invariant **L1**: nothing of a
+//! commit is shown or answered before its `append` and, where it asks for one, the `sync` after it succeeded.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::cache::BlockCache;
+use super::commit::{Commit, Show};
+use super::shared::Shared;
+use crate::error::Result;
+use crate::storage::{Appended, Log, SealedSegment};
+
+/// The log with what hangs on it.
+pub(crate) struct LogStep {
+    log: Log,
+    shared: Arc<Shared>,
+    cache: Arc<BlockCache>,
+}
+
+impl LogStep {
+    pub(crate) fn new(log: Log, shared: Arc<Shared>, cache: Arc<BlockCache>) -> Self {
+        let step = Self { log, shared, cache };
+        step.note_positions();
+        step
+    }
+
+    /// Makes a commit durable, then releases it. After a failure nothing of it is released, now or later.
+    pub(crate) fn write(&mut self, commit: Commit) -> Result<()> {
+        let Commit { frame, blocks, sync, shows, releases, .. } = commit;
+        let hasty = self.shared.options.faults.answer_before_sync();
+        let appended = if frame.records.is_empty() && !frame.clean_stop { None } else { Some(self.log.append(frame)?) };
+        if sync && !hasty {
+            self.sync()?;
+        }
+        if let Some(appended) = appended {
+            self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
+            self.show_blocks(appended, &blocks);
+        }
+        self.note_positions();
+        for show in shows {
+            self.show(show);
+        }
+        for release in releases {
+            release();
+        }
+        if sync && hasty {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    fn show_blocks(&self, appended: Appended, blocks: &[super::commit::CommitBlock]) {
+        if let Some(sealed) = &appended.sealed {
+            seal_views(&self.shared, sealed);
+        }
+        for (place, block) in appended.blocks.iter().zip(blocks) {
+            self.cache.insert(place, block.content.clone());
+            block.view.show(*place);
+        }
+    }
+
+    fn show(&self, show: Show) {
+        match show {
+            Show::Created(view) => self.shared.catalogue.insert(view),
+            Show::Deleted(view) => {
+                self.shared.catalogue.remove(&view);
+                view.end();
+            }
+            Show::Trimmed(view, before) => view.trim(before),
+            Show::EntriesDeleted(view, entries) => view.delete(entries.into_iter()),
+        }
+    }
+
+    /// Whether something was written that is not synced.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        self.log.synced() < self.log.end()
+    }
+
+    /// Syncs what was written.
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        if self.is_unsynced() {
+            self.log.sync()?;
+            self.shared.counters.syncs.fetch_add(1, Ordering::Relaxed);
+            self.note_positions();
+        }
+        Ok(())
+    }
+
+    fn note_positions(&self) {
+        self.shared.counters.log_end.store(self.log.end().0, Ordering::Relaxed);
+        self.shared.counters.synced_to.store(self.log.synced().0, Ordering::Relaxed);
+    }
+}
+
+/// Replaces the blocks of a sealed segment by spans, in the views of the streams that still exist.
+pub(crate) fn seal_views(shared: &Shared, sealed: &SealedSegment) {
+    for span in &sealed.spans {
+        if let Some(view) = shared.catalogue.by_number(span.stream) {
+            view.seal(*span);
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Reads: pages, candidates for groups, measures for trims. From the cache where possible, else from the log files.
+//!
+//! Every function walks the view's blocks in id order and filters by the view as it stands after the blocks were
+//! read, so that what is trimmed or deleted is never returned. Blocks read from disk are verified by their checksum.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::api::Page;
+use super::cache::BlockCache;
+use super::view::{Place, StreamView};
+use crate::error::Result;
+use crate::format::block::{BlockEntry, BlockRef, BlockView, FileId, FileSpan};
+use crate::format::event::EventView;
+use crate::group::Candidate;
+use crate::storage::LogReader;
+use crate::types::{EntryId, EntryKind, IdRange, StoredEntry, StreamNumber};
+
+/// Whether a read may go to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disk {
+    /// It may.
+    Allowed,
+    /// It answers `None` rather than wait for the disk.
+    Avoided,
+}
+
+/// One stream's part of one file's index.
+type IndexKey = (FileId, StreamNumber);
+
+/// Index parts kept in memory at most.
+const INDEX_PARTS_MAX: usize = 1024;
+
+/// Reads for everyone; cheap to share.
+pub(crate) struct Reader {
+    log: LogReader,
+    cache: Arc<BlockCache>,
+    indexes: Mutex<HashMap<IndexKey, Arc<Vec<BlockRef>>>>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// Counts and bytes of a stretch of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Measure {
+    /// Entries ever appended before the first entry at or above the bound.
+    pub(crate) ordinal: u64,
+    /// Existing entries below the bound.
+    pub(crate) entries: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+}
+
+impl Reader {
+    pub(crate) fn new(log: LogReader, cache: Arc<BlockCache>) -> Self {
+        Self { log, cache, indexes: Mutex::default(), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+    }
+
+    /// Blocks found in memory, and blocks read from disk.
+    pub(crate) fn cache_counts(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+
+    /// A page of the range, in either direction. `None`: it needs the disk, which is to be avoided.
+    pub(crate) fn page(
+        &self,
+        view: &StreamView,
+        range: IdRange,
+        reverse: bool,
+        entries_max: usize,
+        bytes_max: usize,
+        disk: Disk,
+    ) -> Result<Option<Page>> {
+        let mut page = Page::default();
+        let mut bytes = 0;
+        let mut cursor = self.cursor(view, range, reverse, disk);
+        loop {
+            let Some(batch) = cursor.next_block()? else { return Ok(None) };
+            if batch.is_empty() {
+                return Ok(Some(page));
+            }
+            for entry in batch {
+                let full = page.entries.len() >= entries_max
+                    || (!page.entries.is_empty() && bytes + entry.bytes.len() > bytes_max);
+                if full {
+                    page.next = Some(entry.id);
+                    return Ok(Some(page));
+                }
+                bytes += entry.bytes.len();
+                page.entries.push(entry.into());
+            }
+        }
+    }
+
+    /// Entries after an id as candidates of a group, with how far was looked.
+    pub(crate) fn candidates(
+        &self,
+        view: &StreamView,
+        after: EntryId,
+        max: usize,
+        with_keys: bool,
+        disk: Disk,
+    ) -> Result<Option<(Vec<Candidate>, EntryId)>> {
+        let Some(first) = after.next() else { return Ok(Some((Vec::new(), after))) };
+        let last = view.extent().last;
+        let mut out = Vec::new();
+        if first > last {
+            return Ok(Some((out, after)));
+        }
+        let mut cursor = self.cursor(view, IdRange { first, last }, false, disk);
+        while out.len() < max {
+            let Some(batch) = cursor.next_block()? else { return Ok(None) };
+            if batch.is_empty() {
+                return Ok(Some((out, last)));
+            }
+            out.extend(batch.iter().map(|e| candidate(e, with_keys)));
+        }
+        let looked_to = out.last().map_or(last, |c: &Candidate| c.id);
+        Ok(Some((out, looked_to)))
+    }
+
+    /// These entries, in the order of the ids (which rise); what no longer exists is left out.
+    pub(crate) fn entries(&self, view: &StreamView, ids: &[EntryId], disk: Disk) -> Result<Option<Vec<StoredEntry>>> {
+        let mut out: Vec<StoredEntry> = Vec::with_capacity(ids.len());
+        let mut rest = ids;
+        let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(Some(out)) };
+        let mut cursor = self.cursor(view, IdRange { first: *first, last: *last }, false, disk);
+        while let Some(first) = rest.first() {
+            cursor.seek(IdRange { first: *first, last: *last });
+            let Some(batch) = cursor.next_block()? else { return Ok(None) };
+            let Some(end) = batch.last().map(|e| e.id) else { break };
+            let wanted = rest.partition_point(|id| *id <= end);
+            pick(&batch, &rest[..wanted], &mut out);
+            rest = &rest[wanted..];
+        }
+        Ok(Some(out))
+    }
+
+    /// Entries ever appended up to and with this id.
+    pub(crate) fn ordinal_after(&self, view: &StreamView, id: EntryId) -> Result<u64> {
+        let extent = view.extent();
+        let Some(bound) = id.next() else { return Ok(extent.appended) };
+        let Some(blocks) = self.blocks_after(view, bound)? else { return Ok(extent.appended) };
+        let Some(block) = blocks.iter().find(|b| b.last >= bound) else { return Ok(extent.appended) };
+        if block.first >= bound {
+            return Ok(block.first_ordinal);
+        }
+        let entry = self.view_of(block, Disk::Allowed)?.and_then(|v| v.entries_from(bound).next());
+        Ok(entry.map_or(block.first_ordinal, |e| e.ordinal))
+    }
+
+    /// What lies below an id.
+    pub(crate) fn measure_below(&self, view: &StreamView, bound: EntryId) -> Result<Measure> {
+        let extent = view.extent();
+        let mut measure = Measure { ordinal: extent.appended, ..Measure::default() };
+        let mut from = extent.trimmed_before;
+        while let Some(blocks) = self.blocks_after(view, from)? {
+            for block in blocks.iter().filter(|b| b.last >= from) {
+                if block.first >= bound {
+                    measure.ordinal = measure.ordinal.min(block.first_ordinal);
+                    return Ok(self.less_deleted(view, measure, extent.trimmed_before, bound));
+                }
+                let inside = block.first >= extent.trimmed_before && block.last < bound;
+                if inside {
+                    measure.entries += u64::from(block.count);
+                    measure.bytes += u64::from(block.bytes);
+                    continue;
+                }
+                for entry in self.view_of(block, Disk::Allowed)?.into_iter().flat_map(|v| v.entries()) {
+                    if entry.id >= bound {
+                        measure.ordinal = measure.ordinal.min(entry.ordinal);
+                        return Ok(self.less_deleted(view, measure, extent.trimmed_before, bound));
+                    }
+                    if entry.id >= extent.trimmed_before {
+                        measure.entries += 1;
+                        measure.bytes += entry.bytes.len() as u64;
+                    }
+                }
+            }
+            match blocks.last().and_then(|b| b.last.next()) {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        Ok(self.less_deleted(view, measure, extent.trimmed_before, bound))
+    }
+
+    fn less_deleted(&self, view: &StreamView, mut measure: Measure, first: EntryId, bound: EntryId) -> Measure {
+        let Some(last) = bound.prev().filter(|last| *last >= first) else { return measure };
+        let (entries, bytes) = view.deleted_in(IdRange { first, last });
+        measure.entries = measure.entries.saturating_sub(entries);
+        measure.bytes = measure.bytes.saturating_sub(bytes);
+        measure
+    }
+
+    /// The smallest id such that the entries from it on fit the bounds; `None` where everything does.
+    pub(crate) fn bound_keeping(&self, view: &StreamView, entries_max: u64, bytes_max: u64) -> Result<Option<EntryId>> {
+        let (mut entries, mut bytes) = (0u64, 0u64);
+        let mut cursor = self.cursor(view, IdRange::ALL, true, Disk::Allowed);
+        let mut kept: Option<EntryId> = None;
+        loop {
+            let batch = cursor.next_block()?.unwrap_or_default();
+            if batch.is_empty() {
+                return Ok(None);
+            }
+            for entry in batch {
+                entries += 1;
+                bytes += entry.bytes.len() as u64;
+                if entries > entries_max || bytes > bytes_max {
+                    return Ok(Some(kept.or_else(|| entry.id.next()).unwrap_or(EntryId::MAX)));
+                }
+                kept = Some(entry.id);
+            }
+        }
+    }
+
+    /// A walk over the existing entries of a range, a block at a time.
+    fn cursor<'a>(&'a self, view: &'a StreamView, range: IdRange, reverse: bool, disk: Disk) -> Cursor<'a> {
+        Cursor { reader: self, view, rest: Some(range), reverse, disk, blocks: Vec::new() }
+    }
+
+    fn blocks_after(&self, view: &StreamView, from: EntryId) -> Result<Option<Vec<BlockRef>>> {
+        Ok(match view.place_after(from) {
+            None => None,
+            Some(Place::Blocks(blocks)) => Some(blocks),
+            Some(Place::File(span)) => Some(self.index(&span)?.iter().filter(|b| b.last >= from).copied().collect()),
+        })
+    }
+
+    fn index(&self, span: &FileSpan) -> Result<Arc<Vec<BlockRef>>> {
+        let key = (span.file, span.stream);
+        if let Some(blocks) = self.indexes.lock().get(&key) {
+            return Ok(Arc::clone(blocks));
+        }
+        let blocks = Arc::new(self.log.load_index(span)?);
+        let mut indexes = self.indexes.lock();
+        if indexes.len() >= INDEX_PARTS_MAX {
+            indexes.clear();
+        }
+        indexes.insert(key, Arc::clone(&blocks));
+        Ok(blocks)
+    }
+
+    fn view_of(&self, block: &BlockRef, disk: Disk) -> Result<Option<BlockView>> {
+        let content: Bytes = match self.cache.get(block) {
+            Some(content) => {
+                self.hits.fetch_add(1, Ordering::Relaxed);
+                content
+            }
+            None if disk == Disk::Avoided => return Ok(None),
+            None => {
+                self.misses.fetch_add(1, Ordering::Relaxed);
+                let content = self.log.read_block(block)?;
+                self.cache.insert(block, content.clone());
+                content
+            }
+        };
+        BlockView::new(content, block).map(Some)
+    }
+}
+
+/// Walks the existing entries of a range.
+struct Cursor<'a> {
+    reader: &'a Reader,
+    view: &'a StreamView,
+    rest: Option<IdRange>,
+    reverse: bool,
+    disk: Disk,
+    /// Blocks still to be read, in the order of the walk, last first.
+    blocks: Vec<BlockRef>,
+}
+
+impl Cursor<'_> {
+    /// The existing entries of the next block that has any, in the order of the walk; empty at the end; `None` where
+    /// the disk would be needed and is to be avoided.
+    fn next_block(&mut self) -> Result<Option<Vec<BlockEntry>>> {
+        while let Some(range) = self.rest {
+            let Some(block) = self.next_ref(range)? else {
+                if self.rest.is_none() {
+                    break;
+                }
+                return Ok(None);
+            };
+            let Some(view) = self.reader.view_of(&block, self.disk)? else { return Ok(None) };
+            let entries = if block.first < range.first { view.entries_from(range.first) } else { view.entries() };
+            let mut entries: Vec<BlockEntry> = entries.take_while(|e| e.id <= range.last).collect();
+            self.view.retain_existing(&mut entries, |e| e.id);
+            self.advance(range, &block);
+            if !entries.is_empty() {
+                if self.reverse {
+                    entries.reverse();
+                }
+                return Ok(Some(entries));
+            }
+        }
+        Ok(Some(Vec::new()))
+    }
+
+    /// Goes on, forward, with another range; blocks that were already found are kept.
+    fn seek(&mut self, range: IdRange) {
+        self.rest = Some(range);
+        while self.blocks.pop_if(|b| b.last < range.first).is_some() {}
+    }
+
+    /// Leaves behind what this block covers of the range.
+    fn advance(&mut self, range: IdRange, block: &BlockRef) {
+        let rest = if self.reverse {
+            block.first.prev().map(|last| IdRange { first: range.first, last })
+        } else {
+            block.last.next().map(|first| IdRange { first, last: range.last })
+        };
+        self.rest = rest.filter(|r| r.first <= r.last);
+    }
+
+    /// The next block that touches the range. `None` with `rest` unset: there is none.
+    fn next_ref(&mut self, range: IdRange) -> Result<Option<BlockRef>> {
+        if self.blocks.is_empty() {
+            let place =
+                if self.reverse { self.view.place_before(range.last) } else { self.view.place_after(range.first) };
+            let mut blocks = match place {
+                None => Vec::new(),
+                Some(Place::Blocks(blocks)) => blocks,
+                Some(Place::File(span)) if self.disk == Disk::Avoided => {
+                    let known = self.reader.indexes.lock().get(&(span.file, span.stream)).cloned();
+                    let Some(known) = known else { return Ok(None) };
+                    known.to_vec()
+                }
+                Some(Place::File(span)) => self.reader.index(&span)?.to_vec(),
+            };
+            blocks.retain(|b| b.last >= range.first && b.first <= range.last);
+            if !self.reverse {
+                blocks.reverse();
+            }
+            self.blocks = blocks;
+        }
+        let next = self.blocks.pop();
+        if next.is_none() {
+            self.rest = None;
+        }
+        Ok(next)
+    }
+}
+
+fn pick(batch: &[BlockEntry], ids: &[EntryId], out: &mut Vec<StoredEntry>) {
+    let mut entries = batch.iter().peekable();
+    for id in ids {
+        while entries.next_if(|e| e.id < *id).is_some() {}
+        if let Some(entry) = entries.next_if(|e| e.id == *id) {
+            out.push(entry.clone().into());
+        }
+    }
+}
+
+/// Hash of an entry's key; zero for none.
+pub(crate) fn candidate_key(kind: EntryKind, bytes: &[u8]) -> u64 {
+    match kind {
+        EntryKind::Event => EventView::parse(bytes).ok().and_then(|e| e.key_hash()).unwrap_or(0),
+        EntryKind::Fields => 0,
+    }
+}
+
+/// What a group needs to know of an entry before it delivers it.
+pub(crate) fn candidate(entry: &BlockEntry, with_key: bool) -> Candidate {
+    let key = if with_key { candidate_key(entry.kind, &entry.bytes) } else { 0 };
+    Candidate { id: entry.id, ordinal: entry.ordinal, size: entry.bytes.len() as u32, key }
+}

@@ -1,0 +1,115 @@
+//! Recovery: the log's frames, replayed in order, are the state. Replay decides nothing; it applies effects.
+//!
+//! A frame or effect that contradicts the state before it means that the log is not what we wrote: `CORRUPT`.
+
+use std::sync::Arc;
+
+use super::core::Core;
+use super::log_step::seal_views;
+use super::view::StreamView;
+use crate::error::{Error, Reason, Result};
+use crate::format::block::BlockRef;
+use crate::format::frame::KIND_ENTRIES;
+use crate::format::record::Effect;
+use crate::group::Group;
+use crate::storage::{Recovered, RecoveredFrame};
+use crate::stream::Stream;
+use crate::types::{GroupNumber, StreamNumber};
+
+/// Applies what recovery hands on.
+pub(crate) fn replay(core: &mut Core, recovered: &Recovered<'_>) -> Result<()> {
+    match recovered {
+        Recovered::Frame(frame) => replay_frame(core, frame),
+        Recovered::Sealed(sealed) => {
+            seal_views(&core.shared, sealed);
+            Ok(())
+        }
+    }
+}
+
+fn replay_frame(core: &mut Core, frame: &RecoveredFrame) -> Result<()> {
+    for record in &frame.records {
+        let applied = match (&record.block, record.kind) {
+            (Some(block), KIND_ENTRIES) => replay_block(core, block),
+            _ => Effect::decode(record.kind, record.version, &record.content).and_then(|e| replay_effect(core, e)),
+        };
+        applied.map_err(|e| {
+            let at = frame.position;
+            Error::new(Reason::Corrupt, format!("the commit at position {at} cannot be replayed: {}", e.message()))
+                .with("position", at)
+        })?;
+    }
+    Ok(())
+}
+
+fn replay_block(core: &mut Core, block: &BlockRef) -> Result<()> {
+    // A stream deleted by an earlier record of the same frame has no more entries: they come before it.
+    let slot = core.streams.get_mut(&block.stream).ok_or_else(|| unknown_stream(block.stream))?;
+    if block.first_ordinal != slot.stream.appended || block.first <= slot.stream.last {
+        return Err(Error::new(Reason::Corrupt, format!("entries of stream {} are out of order", slot.stream.name)));
+    }
+    slot.stream.apply_block(block.last, block.count, u64::from(block.bytes));
+    slot.visible = block.last;
+    slot.view.show(*block);
+    Ok(())
+}
+
+fn replay_effect(core: &mut Core, effect: Effect) -> Result<()> {
+    match effect {
+        Effect::StreamCreated(e) => {
+            let view = StreamView::new(e.name.clone(), e.stream);
+            core.shared.catalogue.insert(Arc::clone(&view));
+            core.add_stream(Stream::create(&e), view);
+        }
+        Effect::StreamDeleted(e) => {
+            let slot = core.forget_stream(e.stream).ok_or_else(|| unknown_stream(e.stream))?;
+            core.shared.catalogue.remove(&slot.view);
+            slot.view.end();
+        }
+        Effect::StreamUpdated(e) => stream(core, e.stream)?.settings = e.settings,
+        Effect::Trimmed(e) => {
+            stream(core, e.stream)?.apply_trim(&e);
+            core.streams[&e.stream].view.trim(e.before);
+        }
+        Effect::EntriesDeleted(e) => {
+            stream(core, e.stream)?.apply_deleted(&e);
+            core.streams[&e.stream].view.delete(e.entries.iter().map(|d| (d.id, d.bytes)));
+        }
+        Effect::RequestRemembered(e) => stream(core, e.stream)?.apply_request(&e),
+        Effect::EventIdsRemembered(e) => stream(core, e.stream)?.apply_event_ids(&e),
+        Effect::GroupCreated(e) => {
+            stream(core, e.stream)?;
+            core.add_group(Group::create(&e));
+        }
+        Effect::GroupDeleted(e) => {
+            group(core, e.group)?;
+            core.forget_group(e.group);
+        }
+        Effect::GroupUpdated(e) => group(core, e.group)?.apply_settings(e.settings, e.at_ms),
+        Effect::CursorMoved(e) => group(core, e.group)?.apply_cursor(&e),
+        Effect::ConsumerAdded(e) => group(core, e.group)?.apply_consumer_added(&e),
+        Effect::ConsumerRemoved(e) => group(core, e.group)?.apply_consumer_removed(&e),
+        Effect::Delivered(e) => {
+            core.next_delivery = core.next_delivery.max(e.delivery.0 + 1);
+            group(core, e.group)?.apply_delivered(&e);
+        }
+        Effect::Settled(e) => group(core, e.group)?.apply_settled(&e),
+        Effect::Returned(e) => group(core, e.group)?.apply_returned(&e),
+        Effect::Extended(e) => group(core, e.group)?.apply_extended(&e),
+        Effect::Revived(e) => group(core, e.group)?.apply_revived(&e),
+    }
+    Ok(())
+}
+
+fn stream(core: &mut Core, number: StreamNumber) -> Result<&mut Stream> {
+    core.streams.get_mut(&number).map(|slot| &mut slot.stream).ok_or_else(|| unknown_stream(number))
+}
+
+fn group(core: &mut Core, number: GroupNumber) -> Result<&mut Group> {
+    let found = core.groups.get_mut(&number).map(|slot| &mut slot.group);
+    found.ok_or_else(|| Error::new(Reason::Corrupt, format!("there is no group number {}", number.0)))
+}
+
+fn unknown_stream(number: StreamNumber) -> Error {
+    Error::new(Reason::Corrupt, format!("there is no stream number {}", number.0))
+}

@@ -1,0 +1,149 @@
+//! What the handle, the core and the log thread share: the way to the core, views, counters, and whether all is well.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam::channel::{Sender, TrySendError};
+use parking_lot::{Mutex, RwLock};
+
+use super::command::Command;
+use super::options::EngineOptions;
+use super::reply::Release;
+use super::view::Catalogue;
+use crate::clock::Clock;
+use crate::error::{Error, Reason, Result};
+use crate::limits;
+
+/// Shared by all parts of one engine.
+pub(crate) struct Shared {
+    pub(crate) options: EngineOptions,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) commands: Sender<Command>,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) counters: Counters,
+    /// Called once the engine has stopped.
+    pub(crate) stopped: Mutex<Vec<Release>>,
+    queued_bytes: AtomicUsize,
+    draining: AtomicBool,
+    full: AtomicBool,
+    dead: AtomicBool,
+    failure: RwLock<Option<Error>>,
+}
+
+/// Counts since start.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) appended_entries: AtomicU64,
+    pub(crate) appended_bytes: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) syncs: AtomicU64,
+    pub(crate) delivered: AtomicU64,
+    pub(crate) redelivered: AtomicU64,
+    pub(crate) acknowledged: AtomicU64,
+    pub(crate) dead_lettered: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
+    pub(crate) groups: AtomicU64,
+    pub(crate) log_end: AtomicU64,
+    pub(crate) synced_to: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(options: EngineOptions, clock: Arc<dyn Clock>, commands: Sender<Command>) -> Self {
+        Self {
+            options,
+            clock,
+            commands,
+            catalogue: Catalogue::default(),
+            counters: Counters::default(),
+            stopped: Mutex::default(),
+            queued_bytes: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
+            failure: RwLock::new(None),
+        }
+    }
+
+    /// Hands a command to the core. A full queue is `OVERLOADED`: the caller may try again.
+    pub(crate) fn send(&self, command: Command) -> Result<()> {
+        if let Some(failure) = self.failure() {
+            return Err(failure);
+        }
+        if self.is_draining() {
+            return Err(Error::draining());
+        }
+        let bytes = command.bytes();
+        if bytes > 0 && self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > limits::QUEUE_BYTES_MAX {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(Error::overloaded("the queue of commands"));
+        }
+        self.commands.try_send(command).map_err(|e| {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            match e {
+                TrySendError::Full(_) => Error::overloaded("the queue of commands"),
+                TrySendError::Disconnected(_) => Error::draining(),
+            }
+        })
+    }
+
+    /// Notes that the core took a command off the queue.
+    pub(crate) fn took(&self, command: &Command) {
+        self.queued_bytes.fetch_sub(command.bytes(), Ordering::Relaxed);
+    }
+
+    /// Why the engine accepts no more writes, where it does not.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.failure.read().clone()
+    }
+
+    /// Ends all writing; the first reason stays.
+    pub(crate) fn fail(&self, error: &Error) {
+        let mut failure = self.failure.write();
+        if failure.is_none() {
+            tracing::error!(%error, "the engine accepts no more writes");
+            *failure = Some(Error::new(
+                Reason::StorageFailed,
+                format!("the engine accepts no more writes since: {}", error.message()),
+            ));
+        }
+    }
+
+    /// A thread died: nothing can go on.
+    pub(crate) fn die(&self, error: &Error) {
+        self.fail(error);
+        self.dead.store(true, Ordering::Relaxed);
+    }
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
+    }
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+    pub(crate) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+    pub(crate) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    /// Says that the engine has stopped.
+    pub(crate) fn announce_stop(&self) {
+        for release in std::mem::take(&mut *self.stopped.lock()) {
+            release();
+        }
+    }
+}
+
+impl Command {
+    /// Bytes that count against the queue's bound.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::PublishEach { requests, .. } => requests.iter().map(|r| r.bytes).sum(),
+            Self::Acknowledge { publish, .. } => publish.iter().map(|r| r.bytes).sum(),
+            _ => 0,
+        }
+    }
+}

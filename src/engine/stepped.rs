@@ -1,0 +1,97 @@
+//! An engine without threads, for simulation: its parts are stepped by hand on one thread, so that a seed decides
+//! everything and a crash can come between any two steps.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::handle::Engine;
+use super::options::EngineOptions;
+use super::parts::{Parts, run_job};
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::storage::{Files, LogOptions, RecoveryReport};
+
+/// The parts of an engine with their handle.
+pub struct Stepped {
+    parts: Parts,
+    engine: Engine,
+}
+
+impl Stepped {
+    /// Recovers what is in these files.
+    pub fn open(
+        files: Arc<dyn Files>,
+        log_options: LogOptions,
+        options: EngineOptions,
+        clock: Arc<dyn Clock>,
+        salts: Box<dyn FnMut() -> u64 + Send>,
+    ) -> Result<Self> {
+        let parts = Parts::open(files, log_options, options, clock, salts)?;
+        let engine = Engine::over(&parts, None);
+        Ok(Self { parts, engine })
+    }
+
+    /// The handle.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What recovery found.
+    pub fn report(&self) -> &RecoveryReport {
+        &self.parts.report
+    }
+
+    /// Takes what waits in the queue, without writing anything; says whether there was anything.
+    pub fn step_core(&mut self) -> bool {
+        let now = self.parts.shared.clock.now();
+        self.parts.core.on_timer(now);
+        let mut any = false;
+        while let Ok(command) = self.parts.commands.try_recv() {
+            self.parts.shared.took(&command);
+            self.parts.core.handle(command, now);
+            any = true;
+        }
+        for job in self.parts.core.take_jobs() {
+            run_job(job, &self.parts.reader, &self.parts.shared);
+            any = true;
+        }
+        any
+    }
+
+    /// Writes one commit, where there is one; says whether there was.
+    pub fn step_log(&mut self) -> bool {
+        // A full or failing allocation shows as a refusal or a failure later on.
+        let _ = self.parts.allocator.step();
+        let now = self.parts.shared.clock.now();
+        let Some(commit) = self.parts.core.take_commit(now) else { return false };
+        let number = commit.number;
+        match self.parts.log.write(commit) {
+            Ok(()) => self.parts.core.on_durable(number, now),
+            Err(error) => {
+                self.parts.shared.fail(&error);
+                self.parts.core.on_failed();
+            }
+        }
+        true
+    }
+
+    /// Steps everything until nothing moves.
+    pub fn settle(&mut self) {
+        while self.step_core() | self.parts.jobs.work_once() | self.step_log() {}
+    }
+
+    /// Steps until the future is done. Fails the test where it never would be.
+    pub fn run<T>(&mut self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..100_000 {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+                return value;
+            }
+            self.settle();
+        }
+        panic!("the future waits for something that does not come");
+    }
+}

@@ -1,0 +1,146 @@
+//! Streams through the handle: catalogue, pages, trims, deletes.
+
+use std::sync::Arc;
+
+use super::api::{Page, Read, StreamInfo, Trim, TrimTo, Trimmed};
+use super::command::{Command, PreparedTrim};
+use super::handle::{Engine, check_count, check_ids};
+use super::reader::Reader;
+use super::view::{Extent, StreamView};
+use crate::error::{Error, Reason, Result};
+use crate::format::record::DeletedEntry;
+use crate::limits;
+use crate::types::{EntryId, IdRange, StreamName, StreamSettings};
+
+/// How often a trim is measured again because something else was trimmed or deleted meanwhile.
+const TRIM_TRIES: usize = 16;
+
+impl Engine {
+    /// Makes a stream.
+    pub async fn create_stream(&self, name: StreamName, settings: StreamSettings) -> Result<StreamInfo> {
+        self.ask(|reply| Command::CreateStream { name, settings, reply }).await
+    }
+
+    /// What is known of a stream.
+    pub async fn stream(&self, name: &StreamName) -> Result<StreamInfo> {
+        let mut info = self.ask(|reply| Command::StreamInfo { name: name.clone(), reply }).await?;
+        if info.length > 0 {
+            let page = self.read(Read { entries_max: 1, ..Read::all(name.clone()) }).await?;
+            info.first = page.entries.first().map(|e| e.id);
+        }
+        Ok(info)
+    }
+
+    /// Streams in name order, after the given name, with names that start with the prefix.
+    pub async fn streams(&self, prefix: &str, after: Option<&StreamName>, max: usize) -> Result<Vec<StreamInfo>> {
+        check_count("max", max, limits::PAGE_ENTRIES_MAX)?;
+        let mut found = Vec::new();
+        for name in self.0.shared.catalogue.names(prefix, after, max) {
+            match self.stream(&name).await {
+                Ok(info) => found.push(info),
+                Err(gone) if gone.reason() == Reason::StreamNotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Gives a stream other settings.
+    pub async fn update_stream(&self, name: &StreamName, settings: StreamSettings) -> Result<StreamInfo> {
+        self.ask(|reply| Command::UpdateStream { name: name.clone(), settings, reply }).await
+    }
+
+    /// Deletes a stream with its entries and groups.
+    pub async fn delete_stream(&self, name: &StreamName) -> Result<()> {
+        self.ask(|reply| Command::DeleteStream { name: name.clone(), reply }).await
+    }
+
+    /// A page of a stream.
+    pub async fn read(&self, request: Read) -> Result<Page> {
+        check_count("entries_max", request.entries_max, limits::PAGE_ENTRIES_MAX)?;
+        let view = self.view(&request.stream)?;
+        let trimmed = view.extent().trimmed_before;
+        if request.strict && request.range.first < trimmed {
+            return Err(
+                Error::new(Reason::IdTrimmed, format!("entries below {trimmed} were trimmed")).with("first", trimmed)
+            );
+        }
+        let Read { range, reverse, entries_max, bytes_max, .. } = request;
+        self.read_with(move |reader, disk| reader.page(&view, range, reverse, entries_max, bytes_max, disk)).await
+    }
+
+    /// Drops the oldest entries of a stream.
+    pub async fn trim(&self, request: Trim) -> Result<Trimmed> {
+        let view = self.view(&request.stream)?;
+        for _ in 0..TRIM_TRIES {
+            let (measured, to) = (Arc::clone(&view), request.to);
+            let found = self.on_reader_thread(move |reader| prepare_trim(reader, &measured, to)).await?;
+            let Some((trim, mut trimmed)) = found else {
+                return Ok(Trimmed { first: first_of(self, &view).await?, ..Trimmed::default() });
+            };
+            if request.dry_run || self.ask(|reply| Command::Trim { trim, reply }).await? {
+                if !request.dry_run {
+                    trimmed.first = first_of(self, &view).await?;
+                }
+                return Ok(trimmed);
+            }
+        }
+        Err(Error::overloaded("the stream's list of trims and deletes"))
+    }
+
+    /// Deletes single entries; answers how many existed.
+    pub async fn delete_entries(&self, stream: &StreamName, mut ids: Vec<EntryId>) -> Result<u64> {
+        check_ids(ids.len())?;
+        ids.sort_unstable();
+        ids.dedup();
+        let view = self.view(stream)?;
+        let number = view.number;
+        let found = self.read_with(move |reader, disk| reader.entries(&view, &ids, disk)).await?;
+        let entries: Vec<DeletedEntry> =
+            found.iter().map(|e| DeletedEntry { id: e.id, bytes: e.bytes.len() as u32 }).collect();
+        if entries.is_empty() {
+            return Ok(0);
+        }
+        self.ask(|reply| Command::DeleteEntries { stream: number, entries, reply }).await
+    }
+}
+
+async fn first_of(engine: &Engine, view: &Arc<StreamView>) -> Result<Option<EntryId>> {
+    let view = Arc::clone(view);
+    let page = engine.read_with(move |reader, disk| reader.page(&view, IdRange::ALL, false, 1, 1, disk)).await?;
+    Ok(page.entries.first().map(|e| e.id))
+}
+
+/// Where a trim comes to, and what goes by it; `None` where nothing does.
+fn prepare_trim(reader: &Reader, view: &StreamView, to: TrimTo) -> Result<Option<(PreparedTrim, Trimmed)>> {
+    let extent = view.extent();
+    let bound = match to {
+        TrimTo::BeforeId(id) => Some(id),
+        TrimTo::BeforeTime(ms) => Some(EntryId::new(ms, 0)),
+        TrimTo::KeepEntries(count) => reader.bound_keeping(view, count, u64::MAX)?,
+        TrimTo::KeepBytes(bytes) => reader.bound_keeping(view, u64::MAX, bytes)?,
+    };
+    let Some(before) = bound.map(|id| clamp(id, &extent)).filter(|id| *id > extent.trimmed_before) else {
+        return Ok(None);
+    };
+    let measure = reader.measure_below(view, before)?;
+    if measure.entries == 0 {
+        return Ok(None);
+    }
+    let page =
+        reader.page(view, IdRange { first: before, last: EntryId::MAX }, false, 1, 1, super::reader::Disk::Allowed)?;
+    let first = page.and_then(|p| p.entries.first().map(|e| e.id));
+    let trim = PreparedTrim {
+        stream: view.number,
+        removals: extent.removals,
+        before,
+        ordinal: measure.ordinal,
+        bytes: measure.bytes,
+    };
+    Ok(Some((trim, Trimmed { entries: measure.entries, bytes: measure.bytes, first })))
+}
+
+/// A trim never reaches beyond the last entry: what comes later is not meant.
+fn clamp(bound: EntryId, extent: &Extent) -> EntryId {
+    bound.min(extent.last.next().unwrap_or(EntryId::MAX))
+}

@@ -1,0 +1,269 @@
+//! The threads of an engine: few, named, supervised. A panic in one ends all writing.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, select_biased};
+
+use super::command::{Command, Job};
+use super::commit::Commit;
+use super::core::Core;
+use super::log_step::LogStep;
+use super::parts::{Parts, run_job};
+use super::pool::Pool;
+use super::reader::Reader;
+use super::shared::Shared;
+use crate::clock::Now;
+use crate::error::Error;
+use crate::limits;
+use crate::storage::{AllocatorStep, LogAllocator};
+
+/// Commands handled between two looks at the log and the clock.
+const COMMANDS_PER_ROUND: usize = 1024;
+/// While the log is busy, a commit of this size goes after the one under way without waiting for it.
+const HANDOVER_BYTES: u64 = 256 << 10;
+/// The longest time that a thread waits without looking around.
+const WAIT_MAX: Duration = Duration::from_millis(500);
+/// An `os` commit is synced once the log thread was idle for so long.
+const IDLE_SYNC_DELAY: Duration = Duration::from_millis(5);
+
+enum LogEvent {
+    Durable(u64),
+    Failed,
+}
+
+/// The running threads.
+pub(crate) struct Threads {
+    core: Option<JoinHandle<()>>,
+    log: Option<JoinHandle<()>>,
+    others: Vec<JoinHandle<()>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Threads {
+    /// Starts the threads over these parts.
+    pub(crate) fn start(parts: Parts) -> std::io::Result<Self> {
+        let Parts { shared, reader, pool, jobs, commands, core, log, allocator, .. } = parts;
+        let (commits, to_write) = bounded(limits::COMMITS_IN_FLIGHT_MAX);
+        let (events, done) = bounded(limits::COMMITS_IN_FLIGHT_MAX + 1);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut others = Vec::new();
+        for n in 0..shared.options.reader_threads {
+            let jobs = jobs.another();
+            others.push(spawn(&format!("synapse-read-{n}"), &shared, move || jobs.work())?);
+        }
+        let (allocating, stop) = (Arc::clone(&shared), Arc::clone(&stopping));
+        others.push(spawn("synapse-space", &shared, move || allocate(allocator, &allocating, &stop))?);
+        let writer = Writer { step: log, shared: Arc::clone(&shared) };
+        let log = spawn("synapse-log", &shared, move || writer.run(&to_write, &events))?;
+        let runner = Runner { core, shared: Arc::clone(&shared), commands, commits, done, pool, reader };
+        let core = spawn("synapse-core", &shared, move || runner.run())?;
+        Ok(Self { core: Some(core), log: Some(log), others, stopping })
+    }
+
+    /// Waits until the core and the log thread have ended. The others end with the last handle.
+    pub(crate) fn join(&mut self) {
+        for handle in [self.core.take(), self.log.take()].into_iter().flatten() {
+            // A panic was noted by the thread itself.
+            let _ = handle.join();
+        }
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for the rest; every [`Pool`] handle must be gone.
+    pub(crate) fn join_rest(&mut self) {
+        for handle in self.others.drain(..) {
+            let _ = handle.join();
+        }
+    }
+}
+
+fn spawn(name: &str, shared: &Arc<Shared>, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    let shared = Arc::clone(shared);
+    let title = name.to_owned();
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            shared.die(&Error::internal(format!("thread {title} panicked")));
+            shared.announce_stop();
+        }
+    })
+}
+
+/// The core thread.
+struct Runner {
+    core: Core,
+    shared: Arc<Shared>,
+    commands: Receiver<Command>,
+    commits: Sender<Commit>,
+    done: Receiver<LogEvent>,
+    pool: Pool,
+    reader: Arc<Reader>,
+}
+
+impl Runner {
+    fn run(mut self) {
+        while !self.core.is_stopped() {
+            let now = self.shared.clock.now();
+            let mut busy = self.take_events(now);
+            self.core.on_timer(now);
+            busy |= self.take_commands(now);
+            self.submit_jobs();
+            busy |= self.hand_over(now);
+            if !busy {
+                self.wait(now);
+            }
+        }
+        self.shared.announce_stop();
+    }
+
+    fn take_events(&mut self, now: Now) -> bool {
+        let mut any = false;
+        while let Ok(event) = self.done.try_recv() {
+            self.take_event(&event, now);
+            any = true;
+        }
+        any
+    }
+
+    fn take_event(&mut self, event: &LogEvent, now: Now) {
+        match event {
+            LogEvent::Durable(number) => self.core.on_durable(*number, now),
+            LogEvent::Failed => self.core.on_failed(),
+        }
+    }
+
+    /// Whether the commit being filled takes more commands now.
+    fn takes_commands(&mut self) -> bool {
+        self.core.commit_cost() < limits::FRAME_BYTES_MAX as u64 / 2 && !self.core.is_room_short()
+    }
+
+    fn take_commands(&mut self, now: Now) -> bool {
+        let mut any = false;
+        for _ in 0..COMMANDS_PER_ROUND {
+            if !self.takes_commands() {
+                break;
+            }
+            let Ok(command) = self.commands.try_recv() else { break };
+            self.handle(command, now);
+            any = true;
+        }
+        any
+    }
+
+    fn handle(&mut self, command: Command, now: Now) {
+        self.shared.took(&command);
+        self.core.handle(command, now);
+    }
+
+    fn submit_jobs(&mut self) {
+        for job in self.core.take_jobs() {
+            let Job::FetchDeadLetters { group, .. } = &job;
+            let group = *group;
+            let (reader, shared) = (Arc::clone(&self.reader), Arc::clone(&self.shared));
+            if let Err(error) = self.pool.submit(Box::new(move || run_job(job, &reader, &shared))) {
+                let now = self.shared.clock.now();
+                self.core.handle(Command::DeadLetter { group, fetched: Err(error) }, now);
+            }
+        }
+    }
+
+    fn hand_over(&mut self, now: Now) -> bool {
+        let mut any = false;
+        loop {
+            let in_flight = self.core.in_flight();
+            let waits = in_flight >= limits::COMMITS_IN_FLIGHT_MAX
+                || (in_flight > 0 && self.core.commit_cost() < HANDOVER_BYTES);
+            if waits {
+                return any;
+            }
+            let Some(commit) = self.core.take_commit(now) else { return any };
+            if self.commits.send(commit).is_err() {
+                self.shared.fail(&Error::internal("the log thread is gone"));
+                self.core.on_failed();
+                return any;
+            }
+            any = true;
+        }
+    }
+
+    fn wait(&mut self, now: Now) {
+        let timer = self.core.next_timer().map(|due| Duration::from_millis(due.saturating_sub(now.engine_ms)));
+        let timeout = timer.unwrap_or(WAIT_MAX).min(WAIT_MAX);
+        if !self.takes_commands() {
+            // Only the log can make room.
+            let timeout = timeout.min(Duration::from_millis(2));
+            if let Ok(event) = self.done.recv_timeout(timeout) {
+                let now = self.shared.clock.now();
+                self.take_event(&event, now);
+            }
+            return;
+        }
+        let (done, commands) = (self.done.clone(), self.commands.clone());
+        select_biased! {
+            recv(done) -> event => if let Ok(event) = event {
+                let now = self.shared.clock.now();
+                self.take_event(&event, now);
+            },
+            recv(commands) -> command => if let Ok(command) = command {
+                let now = self.shared.clock.now();
+                self.handle(command, now);
+            },
+            default(timeout) => {}
+        }
+    }
+}
+
+/// The log thread.
+struct Writer {
+    step: LogStep,
+    shared: Arc<Shared>,
+}
+
+impl Writer {
+    fn run(mut self, commits: &Receiver<Commit>, events: &Sender<LogEvent>) {
+        let mut unsynced_since: Option<u64> = None;
+        loop {
+            let timeout = if unsynced_since.is_some() { IDLE_SYNC_DELAY } else { WAIT_MAX };
+            let result = match commits.recv_timeout(timeout) {
+                Ok(commit) => {
+                    let number = commit.number;
+                    self.step.write(commit).map(|()| Some(number))
+                }
+                Err(RecvTimeoutError::Timeout) => self.step.sync().map(|()| None),
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let now_ms = self.shared.clock.now().engine_ms;
+            let late = unsynced_since.is_some_and(|at| now_ms - at >= limits::OS_SYNC_DELAY_MAX.as_millis() as u64);
+            let result = if late { result.and_then(|n| self.step.sync().map(|()| n)) } else { result };
+            match result {
+                Ok(Some(number)) => drop(events.send(LogEvent::Durable(number))),
+                Ok(None) => {}
+                Err(error) => {
+                    self.shared.fail(&error);
+                    drop(events.send(LogEvent::Failed));
+                }
+            }
+            unsynced_since = self.step.is_unsynced().then(|| unsynced_since.unwrap_or(now_ms));
+            if self.shared.failure().is_some() {
+                unsynced_since = None;
+            }
+        }
+    }
+}
+
+fn allocate(mut allocator: LogAllocator, shared: &Shared, stopping: &AtomicBool) {
+    while !stopping.load(Ordering::Relaxed) {
+        match allocator.step() {
+            Ok(AllocatorStep::Full) => shared.set_full(true),
+            Ok(AllocatorStep::Idle | AllocatorStep::Allocated) => shared.set_full(false),
+            Err(error) => {
+                shared.fail(&error);
+                return;
+            }
+        }
+        allocator.wait(WAIT_MAX);
+    }
+}

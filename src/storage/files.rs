@@ -1,0 +1,186 @@
+//! The files under the log: two small traits, and the real thing.
+//!
+//! A folder of flat names. A file is made with its length allocated, so that writing inside it cannot run out of room;
+//! names become durable with [`Files::sync_dir`] only. The twin that loses, tears and fails is in `sim.rs`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
+use crate::error::{Error, Reason};
+
+/// A folder of files.
+pub trait Files: Send + Sync {
+    /// Makes a file of zeros with its whole length allocated and durable; its name is not, yet.
+    /// Where that fails, no such file is left.
+    fn create(&self, name: &str, length: u64) -> io::Result<Arc<dyn LogFile>>;
+    /// Opens a file for reading and writing.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn LogFile>>;
+    /// The names in the folder, sorted.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Gives a file another name, replacing the file that has it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file; what is open stays readable.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes the names durable.
+    fn sync_dir(&self) -> io::Result<()>;
+}
+
+/// An open file.
+pub trait LogFile: Send + Sync {
+    /// Writes all the parts, one after the other, at this offset.
+    fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;
+    /// Reads until the buffer is full or the file ends; answers how much was read.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Makes what was written durable.
+    fn sync(&self) -> io::Result<()>;
+    /// Length in bytes.
+    fn length(&self) -> io::Result<u64>;
+}
+
+/// A folder of the file system.
+#[derive(Debug)]
+pub struct RealFiles {
+    folder: PathBuf,
+    handle: File,
+}
+
+impl RealFiles {
+    /// The folder at this path, made where it is missing; its parent is synced then.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        if !folder.exists() {
+            fs::create_dir(folder)?;
+            if let Some(parent) = folder.parent() {
+                File::open(parent)?.sync_all()?;
+            }
+        }
+        Ok(Self { folder: folder.to_owned(), handle: File::open(folder)? })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+impl Files for RealFiles {
+    fn create(&self, name: &str, length: u64) -> io::Result<Arc<dyn LogFile>> {
+        // Growing a file beyond the limit raises SIGXFSZ, which ends the process unless it is handled: ask first.
+        if getrlimit(Resource::Fsize).current.is_some_and(|limit| length > limit) {
+            return Err(io::Error::from(ErrorKind::FileTooLarge));
+        }
+        let path = self.path(name);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        let allocated = allocate(&file, length).and_then(|()| file.sync_all());
+        if let Err(error) = allocated {
+            // The error that matters is the first; a file that stays is taken away at the next start.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
+        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).open(self.path(name))?)))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name))
+    }
+    fn sync_dir(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+}
+
+fn allocate(file: &File, length: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill(file, length),
+        other => other.map_err(io::Error::from),
+    }
+}
+
+/// Allocates by writing, where the file system cannot do it otherwise.
+fn fill(file: &File, length: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    let mut offset = 0;
+    while offset < length {
+        let step = zeros.len().min((length - offset) as usize);
+        file.write_all_at(&zeros[..step], offset)?;
+        offset += step as u64;
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+struct RealFile(File);
+
+impl LogFile for RealFile {
+    fn write_at(&self, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
+        // Linux takes at most 1024 slices a call.
+        for group in parts.chunks(1024) {
+            let mut slices: Vec<IoSlice<'_>> = group.iter().map(|part| IoSlice::new(part)).collect();
+            let mut rest = &mut slices[..];
+            IoSlice::advance_slices(&mut rest, 0);
+            while !rest.is_empty() {
+                match rustix::io::pwritev(&self.0, rest, offset) {
+                    Ok(0) => return Err(io::Error::from(ErrorKind::WriteZero)),
+                    Ok(written) => {
+                        offset += written as u64;
+                        IoSlice::advance_slices(&mut rest, written);
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match self.0.read_at(&mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+}
+
+/// Whether the error says that there is no room: a full disk, a quota, a limit on file sizes.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+}
+
+/// The error of something that failed on a file: `STORAGE_FULL` where room is what is missing.
+pub(super) fn failed(doing: &str, name: &str, error: &io::Error) -> Error {
+    let reason = if is_full(error) { Reason::StorageFull } else { Reason::StorageFailed };
+    Error::new(reason, format!("{doing} {name}: {error}")).with("file", name)
+}

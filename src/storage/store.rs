@@ -1,0 +1,184 @@
+//! The data directory: who holds it, whose it is, which version wrote it.
+//!
+//! `LOCK` is held while the store is open; `STORE` names it. A directory that is in use, not ours or from a newer
+//! version is refused with `DATA_DIRECTORY`, and nothing in it is changed.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::files::{Files, RealFiles, failed};
+use super::options::LogOptions;
+use super::scan::newer;
+use crate::error::{Error, Reason, Result};
+use crate::format::crc;
+use crate::format::cursor::Cursor;
+use crate::format::segment::{FORMAT_VERSION, StoreId};
+
+const LOCK: &str = "LOCK";
+const STORE: &str = "STORE";
+const STORE_TEMPORARY: &str = "STORE.tmp";
+const LOG_FOLDER: &str = "log";
+/// What a directory may hold before it is ours: our own beginnings, and what file systems put there.
+const HARMLESS: [&str; 4] = [LOCK, STORE_TEMPORARY, "lost+found", ".gitkeep"];
+
+const MAGIC: [u8; 8] = *b"SYNAPSE\x03";
+const STORE_BYTES: usize = 48;
+const LOG_BEGUN: u16 = 1;
+
+/// An open data directory; it is released when this is dropped.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    record: StoreRecord,
+    /// Held, never read.
+    _lock: File,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct StoreRecord {
+    id: StoreId,
+    created_ms: u64,
+    log_begun: bool,
+}
+
+impl Store {
+    /// Opens the data directory at this path, making it where there is none. `random` names a new store.
+    pub fn open(path: &Path, now_ms: u64, random: &mut dyn FnMut() -> u64) -> Result<Self> {
+        let in_path = |error: io::Error| failed("opening", &path.display().to_string(), &error);
+        fs::create_dir_all(path).map_err(in_path)?;
+        let known = match fs::read(path.join(STORE)) {
+            Ok(bytes) => Some(StoreRecord::decode(&bytes)?),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                refuse_foreign(path)?;
+                None
+            }
+            Err(error) => return Err(in_path(error)),
+        };
+        let lock = lock(path)?;
+        let record = match known {
+            Some(record) => record,
+            None => {
+                let (low, high) = (random(), random());
+                let mut id = [0; 16];
+                id[..8].copy_from_slice(&low.to_le_bytes());
+                id[8..].copy_from_slice(&high.to_le_bytes());
+                let record = StoreRecord { id: StoreId(id), created_ms: now_ms, log_begun: false };
+                write_record(path, &record).map_err(in_path)?;
+                record
+            }
+        };
+        Ok(Self { path: path.to_owned(), record, _lock: lock })
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> StoreId {
+        self.record.id
+    }
+    /// Wall time at which it was made, in milliseconds since the Unix epoch.
+    pub fn created_ms(&self) -> u64 {
+        self.record.created_ms
+    }
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder of the log.
+    pub fn log_files(&self) -> Result<Arc<dyn Files>> {
+        let folder = self.path.join(LOG_FOLDER);
+        let files = RealFiles::open(&folder);
+        Ok(Arc::new(files.map_err(|error| failed("opening", &folder.display().to_string(), &error))?))
+    }
+
+    /// The log's settings for this store: the defaults, and whether it must have files.
+    pub fn log_options(&self) -> LogOptions {
+        LogOptions { must_exist: self.record.log_begun, ..LogOptions::new(self.record.id) }
+    }
+
+    /// Notes that the log was opened, so that a log without files is known to have lost them.
+    pub fn mark_log_begun(&mut self) -> Result<()> {
+        if !self.record.log_begun {
+            let record = StoreRecord { log_begun: true, ..self.record };
+            write_record(&self.path, &record).map_err(|error| failed("writing", STORE, &error))?;
+            self.record = record;
+        }
+        Ok(())
+    }
+}
+
+fn refuse_foreign(path: &Path) -> Result<()> {
+    let entries = fs::read_dir(path).map_err(|error| failed("opening", &path.display().to_string(), &error))?;
+    for entry in entries {
+        let name = entry.map_err(|error| failed("listing", &path.display().to_string(), &error))?.file_name();
+        if !HARMLESS.iter().any(|harmless| name == *harmless) {
+            let (path, name) = (path.display(), name.display());
+            let why = format!("{path} has {name} in it but no STORE: it is not a data directory of Synapse");
+            return Err(Error::new(Reason::DataDirectory, why));
+        }
+    }
+    Ok(())
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let file = File::options().write(true).create(true).truncate(false).open(path.join(LOCK));
+    let file = file.map_err(|error| failed("opening", LOCK, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::new(
+            Reason::DataDirectory,
+            format!("{} is in use by another process, or by this one", path.display()),
+        )),
+        Err(TryLockError::Error(error)) => Err(failed("locking", LOCK, &error)),
+    }
+}
+
+fn write_record(path: &Path, record: &StoreRecord) -> io::Result<()> {
+    let mut file = File::create(path.join(STORE_TEMPORARY))?;
+    file.write_all(&record.encode())?;
+    file.sync_all()?;
+    fs::rename(path.join(STORE_TEMPORARY), path.join(STORE))?;
+    File::open(path)?.sync_all()
+}
+
+impl StoreRecord {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(STORE_BYTES);
+        out.extend_from_slice(&MAGIC);
+        let shards = 1u16;
+        for number in [FORMAT_VERSION, if self.log_begun { LOG_BEGUN } else { 0 }, shards, 0] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.extend_from_slice(&self.id.0);
+        out.extend_from_slice(&self.created_ms.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        let sum = crc::content(&out);
+        out.extend_from_slice(&sum.to_le_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let damaged = || Error::new(Reason::DataDirectory, "STORE is damaged or not a file of Synapse");
+        let (version, record) = Self::parse(bytes).ok_or_else(damaged)?;
+        if version > FORMAT_VERSION {
+            return Err(newer(STORE, version));
+        }
+        record.ok_or_else(damaged)
+    }
+
+    /// The version, and the record where the checksum is right.
+    fn parse(bytes: &[u8]) -> Option<(u16, Option<Self>)> {
+        let mut cursor = Cursor(bytes);
+        if cursor.array()? != MAGIC {
+            return None;
+        }
+        let (version, flags) = (cursor.u16()?, cursor.u16()?);
+        cursor.u32()?;
+        let record =
+            Self { id: StoreId(cursor.array()?), created_ms: cursor.u64()?, log_begun: flags & LOG_BEGUN != 0 };
+        cursor.u32()?;
+        let sound = bytes.len() == STORE_BYTES && cursor.u32()? == crc::content(&bytes[..STORE_BYTES - 4]);
+        Some((version, sound.then_some(record)))
+    }
+}

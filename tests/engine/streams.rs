@@ -1,0 +1,189 @@
+//! Streams: publish, read, tail, trim, delete, deduplicate, over restarts.
+
+use synapse::engine::{Expected, ProducerSequence, Publish, Read, TailFrom, Trim, TrimTo};
+use synapse::error::Reason;
+use synapse::format::event::Event;
+use synapse::types::{EntryId, IdRange, IdRequest, ProducerId, StreamSettings};
+
+use crate::{Fixture, event, events, stream, wait};
+
+fn read_all(fixture: &Fixture, name: &str) -> Vec<(EntryId, Vec<u8>)> {
+    let mut out = Vec::new();
+    let mut first = EntryId::ZERO;
+    loop {
+        let range = IdRange { first, last: EntryId::MAX };
+        let page = wait(fixture.engine.read(Read { range, entries_max: 7, ..Read::all(stream(name)) })).expect("reads");
+        out.extend(page.entries.iter().map(|e| (e.id, e.bytes.to_vec())));
+        match page.next {
+            Some(next) => first = next,
+            None => return out,
+        }
+    }
+}
+
+#[test]
+fn what_is_published_is_read_in_order_also_after_a_restart() {
+    let mut fixture = Fixture::new();
+    let mut want = Vec::new();
+    for round in 0..50 {
+        let published = wait(fixture.engine.publish(events("s", round * 100..round * 100 + 100))).expect("publishes");
+        assert_eq!(published.count, 100);
+        want.extend(published.ids().into_iter().map(|(id, _)| id));
+    }
+    for restarts in 0..3 {
+        let got = read_all(&fixture, "s");
+        assert_eq!(got.iter().map(|(id, _)| *id).collect::<Vec<_>>(), want, "after {restarts} restarts");
+        assert_eq!(got[1234].1, event(1234).bytes.to_vec());
+        fixture = fixture.restart();
+    }
+    let back = Read { reverse: true, entries_max: 3, ..Read::all(stream("s")) };
+    let page = wait(fixture.engine.read(back)).expect("reads");
+    assert_eq!(page.entries.iter().map(|e| e.id).collect::<Vec<_>>(), [want[4999], want[4998], want[4997]]);
+    assert_eq!(page.next, Some(want[4996]));
+    let info = wait(fixture.engine.stream(&stream("s"))).expect("exists");
+    assert_eq!((info.length, info.first, info.last), (5000, Some(want[0]), want[4999]));
+}
+
+#[test]
+fn segments_roll_and_stay_readable() {
+    let mut fixture = Fixture::new();
+    let large = |n: u64| Event::new("large", vec![n as u8; 30_000]).into_entry().expect("valid");
+    for n in 0..200 {
+        let name = if n % 2 == 0 { "even" } else { "odd" };
+        wait(fixture.engine.publish(Publish::new(stream(name), vec![large(n)]))).expect("publishes");
+    }
+    for _ in 0..2 {
+        for (name, first) in [("even", 0u8), ("odd", 1)] {
+            let got = read_all(&fixture, name);
+            assert_eq!(got.len(), 100);
+            assert!(got.iter().enumerate().all(|(n, (_, bytes))| *bytes.last().expect("data") == first + 2 * n as u8));
+        }
+        fixture = fixture.restart();
+    }
+    assert!(fixture.engine.recovery().segments > 3);
+}
+
+#[test]
+fn expectations_hold_or_nothing_happens() {
+    let fixture = Fixture::new();
+    let publish = |expected| wait(fixture.engine.publish(Publish { expected, ..events("s", 0..1) }));
+    assert_eq!(publish(Some(Expected::Exists)).expect_err("no stream").reason(), Reason::StreamNotFound);
+    let first = publish(Some(Expected::Empty)).expect("there is none").first;
+    let conflict = publish(Some(Expected::Empty)).expect_err("it has one");
+    assert_eq!((conflict.reason(), conflict.detail("actual")), (Reason::IdConflict, Some(&*first.to_string())));
+    publish(Some(Expected::LastId(first))).expect("it is the last one");
+    assert_eq!(publish(Some(Expected::LastId(first))).expect_err("no longer").reason(), Reason::IdConflict);
+    assert_eq!(read_all(&fixture, "s").len(), 2);
+}
+
+#[test]
+fn duplicates_are_answered_with_the_first_ids_also_after_a_restart() {
+    let mut fixture = Fixture::new();
+    let request = || Publish {
+        producer: Some(ProducerSequence { producer: ProducerId::parse("p").expect("valid"), sequence: 7 }),
+        ..events("s", 0..3)
+    };
+    let first = wait(fixture.engine.publish(request())).expect("publishes");
+    fixture = fixture.restart();
+    let again = wait(fixture.engine.publish(request())).expect("recognised");
+    assert!(again.duplicate && !first.duplicate);
+    assert_eq!((again.first, again.last, again.count), (first.first, first.last, 3));
+    let other = Publish { entries: vec![event(99)], ..request() };
+    assert_eq!(wait(fixture.engine.publish(other)).expect_err("other events").reason(), Reason::DuplicateMismatch);
+
+    let with_id = |id: &str| Event::new("t", "").id(id).into_entry().expect("valid");
+    let by_id = |ids: &[&str]| Publish {
+        dedup_by_event_id: true,
+        ..Publish::new(stream("s"), ids.iter().map(|id| with_id(id)).collect())
+    };
+    let one = wait(fixture.engine.publish(by_id(&["a", "b"]))).expect("publishes");
+    fixture = fixture.restart();
+    let mixed = wait(fixture.engine.publish(by_id(&["c", "b"]))).expect("publishes");
+    assert_eq!(mixed.ids()[1], (one.last, true));
+    assert!(!mixed.ids()[0].1);
+    assert!(wait(fixture.engine.publish(by_id(&["a", "c"]))).expect("recognised").duplicate);
+    assert_eq!(read_all(&fixture, "s").len(), 6);
+}
+
+#[test]
+fn tails_catch_up_and_go_on() {
+    let fixture = Fixture::new();
+    wait(fixture.engine.publish(events("s", 0..10))).expect("publishes");
+    let mut tail = wait(fixture.engine.tail(&stream("s"), TailFrom::Earliest)).expect("exists");
+    assert_eq!(wait(tail.next(6, 1 << 20)).expect("reads").len(), 6);
+    assert_eq!(wait(tail.next(6, 1 << 20)).expect("reads").len(), 4);
+    let engine = fixture.engine.clone();
+    let publisher = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        wait(engine.publish(events("s", 10..12))).expect("publishes")
+    });
+    let got = wait(tail.next(6, 1 << 20)).expect("wakes up");
+    let published = publisher.join().expect("publishes");
+    assert_eq!(got.iter().map(|e| e.id).collect::<Vec<_>>(), [published.first, published.last]);
+    wait(fixture.engine.delete_stream(&stream("s"))).expect("deletes");
+    assert_eq!(wait(tail.next(6, 1 << 20)).expect_err("gone").reason(), Reason::StreamNotFound);
+}
+
+#[test]
+fn trims_and_deletes_are_exact_and_last() {
+    let mut fixture = Fixture::new();
+    let ids: Vec<EntryId> = (0..10)
+        .flat_map(|n| wait(fixture.engine.publish(events("s", n * 10..n * 10 + 10))).expect("publishes").ids())
+        .map(|(id, _)| id)
+        .collect();
+    let trim = |fixture: &Fixture, to, dry_run| {
+        wait(fixture.engine.trim(Trim { stream: stream("s"), to, dry_run })).expect("trims")
+    };
+    let deleted = wait(fixture.engine.delete_entries(&stream("s"), vec![ids[97], ids[3], ids[97]])).expect("deletes");
+    assert_eq!(deleted, 2);
+    let dry = trim(&fixture, TrimTo::KeepEntries(20), true);
+    assert_eq!((dry.entries, dry.first), (78, Some(ids[79])));
+    assert_eq!(read_all(&fixture, "s").len(), 98, "a dry run changes nothing");
+    assert_eq!(trim(&fixture, TrimTo::BeforeId(ids[50]), false).entries, 49);
+    assert_eq!(trim(&fixture, TrimTo::BeforeId(ids[40]), false).entries, 0);
+    for _ in 0..2 {
+        let info = wait(fixture.engine.stream(&stream("s"))).expect("exists");
+        assert_eq!((info.length, info.first, info.last), (49, Some(ids[50]), ids[99]));
+        assert_eq!(info.bytes, 49 * event(50).bytes.len() as u64);
+        fixture = fixture.restart();
+    }
+    let strict = Read { strict: true, ..Read::all(stream("s")) };
+    assert_eq!(wait(fixture.engine.read(strict)).expect_err("trimmed").reason(), Reason::IdTrimmed);
+    let size = event(99).bytes.len() as u64;
+    assert_eq!(trim(&fixture, TrimTo::KeepBytes(3 * size + 1), false).first, Some(ids[96]));
+    assert_eq!(trim(&fixture, TrimTo::KeepEntries(0), false).entries, 3);
+    assert!(read_all(&fixture, "s").is_empty());
+    let next = wait(fixture.engine.publish(events("s", 0..1))).expect("publishes").first;
+    assert!(next > ids[99], "a trim never lowers an id");
+}
+
+#[test]
+fn bad_requests_change_nothing() {
+    let fixture = Fixture::new();
+    let reason = |request: Publish| wait(fixture.engine.publish(request)).expect_err("bad").reason();
+    assert_eq!(reason(events("s", 0..0)), Reason::InvalidArgument);
+    assert_eq!(reason(events("s", 0..1001)), Reason::BatchTooLarge);
+    let large = Event::new("t", vec![0; 2 << 20]).into_entry().expect("valid");
+    assert_eq!(reason(Publish::new(stream("s"), vec![large])), Reason::EventTooLarge);
+    assert_eq!(reason(Publish { ids: IdRequest::Exact(EntryId::ZERO), ..events("s", 0..1) }), Reason::IdNotGreater);
+    assert_eq!(reason(Publish { create_stream: Some(false), ..events("s", 0..1) }), Reason::StreamNotFound);
+    assert!(wait(fixture.engine.streams("", None, 10)).expect("lists").is_empty());
+    wait(fixture.engine.create_stream(stream("s"), StreamSettings::default())).expect("makes it");
+    let again = wait(fixture.engine.create_stream(stream("s"), StreamSettings::default()));
+    assert_eq!(again.expect_err("exists").reason(), Reason::StreamExists);
+    assert_eq!(wait(fixture.engine.delete_stream(&stream("t"))).expect_err("unknown").reason(), Reason::StreamNotFound);
+}
+
+#[test]
+fn a_directory_has_one_engine() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let open = || synapse::engine::Engine::open(synapse::engine::EngineOptions::new(folder.path()));
+    let engine = open().expect("opens");
+    assert_eq!(open().err().expect("in use").reason(), Reason::DataDirectory);
+    drop(engine);
+    open().expect("free again");
+    let foreign = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(foreign.path().join("thesis.txt"), "mine").expect("writes");
+    let refused = synapse::engine::Engine::open(synapse::engine::EngineOptions::new(foreign.path()));
+    assert_eq!(refused.err().expect("not ours").reason(), Reason::DataDirectory);
+}
