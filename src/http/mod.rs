@@ -1,1 +1,4 @@
 //! The HTTP/JSON front end: decode, call the engine, encode.
+
+mod envelope;
+pub mod problem;
