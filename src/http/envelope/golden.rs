@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::time::write_timestamp;
 use super::*;
 use crate::format::event::{Event, EventView};
 use crate::format::fields;

@@ -13,10 +13,10 @@ mod time;
 
 pub(super) use cloud_events::{batch as cloud_event_batch, binary as cloud_event_binary, structured as cloud_event};
 pub(super) use json::check_depth;
-pub(super) use native::{array, lines, single};
-pub(super) use show::write_native;
+pub(super) use native::{lines, objects, single};
+pub(super) use show::{SOURCE_DEFAULT, write_native};
 pub(super) use show_cloud::write_cloud_event;
-pub(super) use time::{parse_rfc3339, write_ms, write_timestamp};
+pub(super) use time::{parse_rfc3339, write_ms};
 
 #[cfg(test)]
 mod golden;

@@ -58,6 +58,19 @@ fn line_event(body: &Bytes, line: &[u8], source: &str) -> Result<NewEntry> {
     event(body, whole.get(), source)
 }
 
+/// Events that were members of a larger document.
+pub(in crate::http) fn objects(events: Vec<Box<RawValue>>, source: &str) -> Result<Vec<NewEntry>> {
+    check_count(events.len())?;
+    let bodies = events.into_iter().map(|raw| Bytes::from(String::from(Box::<str>::from(raw))));
+    bodies
+        .enumerate()
+        .map(|(n, body)| {
+            let text = std::str::from_utf8(&body).expect("was text");
+            event(&body, text, source).map_err(|e| placed(e, &format!("events[{n}]")))
+        })
+        .collect()
+}
+
 /// The event whose data is this object, a part of the body.
 fn event(body: &Bytes, object: &str, source: &str) -> Result<NewEntry> {
     let copies = copies(object)?;
