@@ -24,6 +24,7 @@ pub const fn status(reason: Reason) -> StatusCode {
         | Reason::GroupExists
         | Reason::IdNotGreater
         | Reason::IdsExhausted
+        | Reason::NotHeld
         | Reason::ProducerSequenceOld => StatusCode::CONFLICT,
         Reason::IdConflict => StatusCode::PRECONDITION_FAILED,
         Reason::InvalidName | Reason::InvalidId | Reason::InvalidArgument | Reason::InvalidEvent => {

@@ -7,10 +7,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use super::settings::Settings;
+use crate::clock::SystemClock;
 use crate::engine::{Engine, EngineOptions, Health};
 use crate::error::{Error, Reason, Result};
+use crate::metrics::Metrics;
 use crate::types::StreamSettings;
-use crate::{grpc, limits};
+use crate::{grpc, http, limits};
 
 /// Opens the engine and makes the streams that settings name.
 pub(super) async fn open(settings: &Settings) -> Result<Engine> {
@@ -41,7 +43,15 @@ pub(super) fn front_ends(settings: &Settings, engine: &Engine, drain: &Cancellat
         ..grpc::Options::default()
     };
     let routes = grpc::routes(engine.clone(), settings.keyring()?, options, drain.clone())?;
-    Ok((routes, Router::new()))
+    let options = http::HttpOptions {
+        cors_origins: settings.cors_origins.0.clone(),
+        // Data may come as base64, which is a third longer.
+        body_bytes_max: settings.publish_bytes_max / 3 * 4 + (512 << 10),
+        ..http::HttpOptions::default()
+    };
+    let (metrics, clock) = (Metrics::new(), SystemClock::new());
+    let router = http::router(engine.clone(), settings.keyring()?, options, drain.clone(), metrics, clock)?;
+    Ok((routes, router))
 }
 
 /// Waits until the engine's threads are gone.
