@@ -1,3 +1,7 @@
 //! The `synapse` program: parse, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    synapse::cli::main()
+}

@@ -1,1 +1,111 @@
 //! The command line: one file a command.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage.
+//! Client commands speak gRPC to a server; `serve` is one.
+
+mod bench;
+mod client;
+mod config;
+mod consume;
+mod groups;
+mod info;
+mod keys;
+mod publish;
+mod render;
+mod serve;
+mod streams;
+mod tail;
+mod values;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A stream engine that keeps its own data: events in, consumer groups out, over gRPC and HTTP.
+///
+/// Without a command it serves, as `synapse serve` does.
+#[derive(Debug, Parser)]
+#[command(name = "synapse", version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::Args,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve streams on one port until told to stop.
+    Serve(serve::Args),
+    /// Publish events and print their ids.
+    Publish(publish::Args),
+    /// Print events of a stream, and those that come.
+    Tail(tail::Args),
+    /// Consume events as a member of a group, acknowledging what was printed.
+    Consume(consume::Args),
+    /// List, make and delete streams.
+    Streams(streams::Args),
+    /// Show a stream with its groups, or all streams in sum.
+    Info(info::Args),
+    /// List, show, make and delete groups.
+    Groups(groups::Args),
+    /// Measure a server.
+    Bench(bench::Args),
+    /// Check settings without serving.
+    Config(config::Args),
+    /// Make API keys.
+    Keys(keys::Args),
+}
+
+/// Wrong usage that clap cannot see: ends the program with code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Fails with wrong usage.
+fn usage<T>(message: impl Into<String>) -> anyhow::Result<T> {
+    Err(Usage(message.into()).into())
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command.unwrap_or(Command::Serve(cli.serve))) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has enough, as `head` does: nothing failed.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do where even this cannot be written.
+            let _ = writeln!(io::stderr(), "synapse: {error:#}");
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(args) => serve::run(args),
+        Command::Publish(args) => block_on(publish::run(args)),
+        Command::Tail(args) => block_on(tail::run(args)),
+        Command::Consume(args) => block_on(consume::run(args)),
+        Command::Streams(args) => block_on(streams::run(args)),
+        Command::Info(args) => block_on(info::run(args)),
+        Command::Groups(args) => block_on(groups::run(args)),
+        Command::Bench(args) => block_on(bench::run(args)),
+        Command::Config(args) => config::run(args),
+        Command::Keys(args) => keys::run(args),
+    }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(work);
+    // A thread may be waiting for standard input for ever.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,61 @@
+//! What is sent: requests encoded once, and the channels that they go over.
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use prost::Message;
+use tonic::client::Grpc;
+use tonic::transport::Channel;
+
+use super::Load;
+use crate::cli::client::{Connect, refused};
+use crate::proto::v1;
+
+/// Path of `EventService.Publish`.
+pub(super) const PUBLISH: PathAndQuery = PathAndQuery::from_static("/synapse.v1.EventService/Publish");
+/// Path of `EventService.PublishStream`.
+pub(super) const PUBLISH_STREAM: PathAndQuery = PathAndQuery::from_static("/synapse.v1.EventService/PublishStream");
+
+/// An event of that many bytes of data.
+pub(super) fn event(data: Bytes) -> v1::Event {
+    v1::Event { r#type: "inference-complete".into(), source: "cyrex".into(), data, ..Default::default() }
+}
+
+/// A publish of these events, as the load asks for it.
+pub(super) fn request(load: &Load, events: Vec<v1::Event>) -> v1::PublishRequest {
+    v1::PublishRequest {
+        stream: load.stream.clone(),
+        events,
+        durability: load.durability.unwrap_or_default().into(),
+        create_stream: Some(true),
+        ..Default::default()
+    }
+}
+
+/// A publish of one batch, encoded.
+pub(super) fn encoded(load: &Load) -> Bytes {
+    let event = event(vec![b'x'; load.size].into());
+    request(load, vec![event; load.batch]).encode_to_vec().into()
+}
+
+/// One client's way to the server.
+pub(super) async fn channels(load: &Load) -> anyhow::Result<Vec<Channel>> {
+    let mut channels = Vec::new();
+    for _ in 0..load.connections {
+        channels.push(load.connect.channel().await?);
+    }
+    Ok(channels)
+}
+
+/// A client over one of the channels.
+pub(super) fn client(channels: &[Channel], number: usize) -> Grpc<Channel> {
+    Grpc::new(channels[number % channels.len()].clone())
+}
+
+/// Makes the stream, or a group on it, where it is missing.
+pub(super) async fn ensure_group(connect: &Connect, request: v1::CreateGroupRequest) -> anyhow::Result<()> {
+    match connect.consumers().await?.create_group(request).await {
+        Ok(_) => Ok(()),
+        Err(status) if status.code() == tonic::Code::AlreadyExists => Ok(()),
+        Err(status) => Err(refused(status)),
+    }
+}
