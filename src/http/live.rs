@@ -2,6 +2,7 @@
 //!
 //! It reads from the log at the pace of its reader, so it drops nothing: a slow reader is simply behind. A comment
 //! every few seconds keeps proxies from closing it. Where it ends by an error, the last event, `error`, says why.
+//! What is trimmed before a reader that is behind gets to it cannot be shown; an event `gap` then says from where to where.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,10 +26,10 @@ use super::request::{Query, Scope, Shape, no_filter};
 use super::routes::Route;
 use super::text::Position;
 use crate::access::Permission;
-use crate::engine::{Tail, TailFrom};
+use crate::engine::{Read, Tail, TailFrom};
 use crate::error::{Error, Reason, Result};
 use crate::limits::PAGE_BYTES_DEFAULT;
-use crate::types::{EntryId, StreamName};
+use crate::types::{EntryId, IdRange, StoredEntry, StreamName};
 
 /// Entries handed over at once, at most.
 const ENTRIES_MAX: usize = 100;
@@ -39,7 +40,8 @@ pub(super) fn routes() -> Vec<Route> {
             .summary("Follow a stream as server-sent events")
             .describe(
                 "Every event has its entry id as `id`, so that a browser that reconnects goes on where it was. \
-                 Nothing is dropped: a slow reader is behind. An event named `error` carries a problem and ends it.",
+                 Nothing is dropped: a slow reader is behind. An event named `gap` says that entries were trimmed \
+                 before the reader got to them; one named `error` carries a problem and ends the view.",
             )
             .query::<LiveQuery>()
             .header("Last-Event-ID", "Goes on after this entry; goes before `from`.")
@@ -67,7 +69,9 @@ async fn live(State(app): State<App>, scope: Scope, Query(query): Query<LiveQuer
     };
     let place = place(&app.live)?;
     let tail = app.engine.tail(&stream, from).await?;
-    let view = View { app, stream, shape: Shape::of(&headers), tail, ended: false, _place: place };
+    // Who comes back, or starts at an id, may have missed what was trimmed meanwhile.
+    let behind = matches!(from, TailFrom::After(id) if id != EntryId::ZERO);
+    let view = View { app, stream, shape: Shape::of(&headers), tail, behind, ended: false, _place: place };
     let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")];
     Ok((headers, Body::from_stream(view.into_stream())).into_response())
 }
@@ -91,6 +95,8 @@ struct View {
     stream: StreamName,
     shape: Shape,
     tail: Tail,
+    /// Whether there may have been more than the last batch could hold.
+    behind: bool,
     ended: bool,
     _place: OwnedSemaphorePermit,
 }
@@ -111,30 +117,58 @@ impl View {
         if self.ended {
             return None;
         }
+        let position = self.tail.position();
         let entries = tokio::select! {
             entries = self.tail.next(ENTRIES_MAX, PAGE_BYTES_DEFAULT) => entries,
             () = self.app.shutdown.cancelled() => Err(Error::draining()),
             () = tokio::time::sleep(self.app.options.heartbeat) => return Some(Bytes::from_static(b": heartbeat\n\n")),
         };
-        match entries {
-            Ok(entries) => {
-                let (mut out, mut entry_json) = (String::new(), String::new());
-                for entry in &entries {
-                    entry_json.clear();
-                    write_entry(&mut entry_json, &self.stream, entry, self.shape);
-                    write_frame(&mut out, &[("id", &entry.id.to_string())], &entry_json);
-                }
-                Some(Bytes::from(out))
-            }
-            Err(error) => {
-                self.ended = true;
-                let problem = serde_json::to_string(&Failure::from(error).problem()).expect("plain JSON");
-                let mut out = String::new();
-                write_frame(&mut out, &[("event", "error")], &problem);
-                Some(Bytes::from(out))
-            }
-        }
+        Some(match entries {
+            Ok(entries) => self.batch(position, &entries).await,
+            Err(error) => self.end(error),
+        })
     }
+
+    async fn batch(&mut self, position: EntryId, entries: &[StoredEntry]) -> Bytes {
+        let (mut out, mut entry_json) = (String::new(), String::new());
+        if let (true, Some(first)) = (self.behind, entries.first())
+            && self.trimmed_between(position, first.id).await
+        {
+            write_frame(&mut out, &[("event", "gap")], &gap_json(position, first.id));
+        }
+        for entry in entries {
+            entry_json.clear();
+            write_entry(&mut entry_json, &self.stream, entry, self.shape);
+            write_frame(&mut out, &[("id", &entry.id.to_string())], &entry_json);
+        }
+        let bytes: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
+        self.behind = entries.len() == ENTRIES_MAX || bytes >= PAGE_BYTES_DEFAULT / 2;
+        Bytes::from(out)
+    }
+
+    /// Whether the stream's lower bound has passed what came after `position`, and not yet `first`.
+    async fn trimmed_between(&self, position: EntryId, first: EntryId) -> bool {
+        let Some(next) = position.next().filter(|next| *next < first) else { return false };
+        let range = IdRange { first: next, last: first };
+        let read = Read { range, entries_max: 1, strict: true, ..Read::all(self.stream.clone()) };
+        let refused = self.app.engine.read(read).await.err();
+        let bound = refused.filter(|e| e.reason() == Reason::IdTrimmed);
+        // A bound beyond the entry in hand came after it was read: nothing before it is missing for that.
+        bound.and_then(|e| EntryId::parse(e.detail("first")?).ok()).is_some_and(|bound| bound <= first)
+    }
+
+    fn end(&mut self, error: Error) -> Bytes {
+        self.ended = true;
+        let problem = serde_json::to_string(&Failure::from(error).problem()).expect("plain JSON");
+        let mut out = String::new();
+        write_frame(&mut out, &[("event", "error")], &problem);
+        Bytes::from(out)
+    }
+}
+
+/// What a gap says: entries after the one and before the other may have been trimmed unseen.
+fn gap_json(after: EntryId, before: EntryId) -> String {
+    format!("{{\"after_id\":\"{after}\",\"before_id\":\"{before}\",\"reason\":\"{}\"}}", Reason::IdTrimmed.name())
 }
 
 /// Appends one server-sent event. Line ends within the data, which in JSON stand between tokens only, become lines of

@@ -34,6 +34,20 @@ fn a_reader_goes_on_where_it_was() {
 }
 
 #[test]
+fn what_was_trimmed_unseen_is_told() {
+    let server = Server::start();
+    let ids = server.fill("s", 0..5);
+    let trim = format!("{{\"before_id\":\"{}\"}}", ids[3]);
+    server.post("/streams/s/trim", &trim).is(200);
+    let mut view = server.follow("/streams/s/live", &[("last-event-id", &ids[0])]);
+    let (first, gap) = view.event();
+    assert_eq!((first.as_str(), text(&gap["after_id"]), text(&gap["before_id"])), ("event: gap", &*ids[0], &*ids[3]));
+    assert_eq!(view.event().0, format!("id: {}", ids[3]));
+    let mut whole = server.follow("/streams/s/live", &[("last-event-id", &ids[3])]);
+    assert_eq!(whole.event().0, format!("id: {}", ids[4]), "nothing is missing here");
+}
+
+#[test]
 fn data_of_several_lines_stays_whole() {
     let server = Server::start();
     server.post("/events/s", "{\"a\":\r\n 1,\n\n\"b\": \"x\\ny\"}").is(201);
