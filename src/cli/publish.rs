@@ -6,8 +6,9 @@
 use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
+use prost::Message;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -15,8 +16,8 @@ use super::client::{Connect, Service, refused};
 use super::render::Output;
 use super::{usage, values};
 use crate::limits;
-use crate::proto::v1::event_service_client::EventServiceClient;
 use crate::proto::v1;
+use crate::proto::v1::event_service_client::EventServiceClient;
 
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("payload").required(true).args(["data", "file", "stdin"])))]
@@ -95,7 +96,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
 
 /// The event that the data is, with what the arguments say over it.
 fn event(data: Bytes, over: &Over) -> anyhow::Result<v1::Event> {
-    let mut event = v1::Event { source: SOURCE_DEFAULT.into(), data, ..Default::default() };
+    let mut event = if data.trim_ascii_start().starts_with(b"{") {
+        let entry = crate::http::native_event(&data, SOURCE_DEFAULT).map_err(|e| anyhow!("{}", e.message()))?;
+        v1::Event::decode(entry.bytes)?
+    } else {
+        v1::Event { source: SOURCE_DEFAULT.into(), data, ..Default::default() }
+    };
     for (field, value) in [
         (&mut event.r#type, &over.r#type),
         (&mut event.source, &over.source),
@@ -188,6 +194,9 @@ impl Chunk {
         let text = line.text.with_context(|| format!("line {number}"))?;
         if text.trim_ascii().is_empty() {
             return Ok(());
+        }
+        if !text.trim_ascii_start().starts_with(b"{") {
+            bail!("line {number}: is not a JSON object");
         }
         self.bytes += text.len();
         self.events.push(event(text, over).with_context(|| format!("line {number}"))?);

@@ -74,10 +74,7 @@ mod tests {
         let read = |text| position(text).map(|p| p.position.expect("set"));
         assert_eq!(read("earliest"), Ok(position::Position::Earliest(())));
         assert_eq!(read("5-3"), Ok(position::Position::After(v1::EntryId { ms: 5, seq: 3 })));
-        assert_eq!(
-            read("1970-01-01T00:01:00Z"),
-            Ok(position::Position::Time(Timestamp { seconds: 60, nanos: 0 }))
-        );
+        assert_eq!(read("1970-01-01T00:01:00Z"), Ok(position::Position::Time(Timestamp { seconds: 60, nanos: 0 })));
         read("yesterday").expect_err("no place");
     }
 }

@@ -39,9 +39,21 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use crate::access::Keyring;
 use crate::clock::Clock;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::types::NewEntry;
+
+/// The event that a native JSON object is, by the rules of the envelope: the same over HTTP and on the command line.
+pub(crate) fn native_event(object: &Bytes, source: &str) -> Result<NewEntry> {
+    let text = std::str::from_utf8(object).map_err(|_| Error::new(Reason::InvalidEvent, "is not UTF-8"))?;
+    envelope::check_depth(text)?;
+    let entries: [NewEntry; 1] = envelope::single(object, source)?
+        .try_into()
+        .map_err(|_| Error::new(Reason::InvalidEvent, "is not one JSON object"))?;
+    let [entry] = entries;
+    Ok(entry)
+}
 
 /// Settings of the front end.
 #[derive(Clone, Debug)]

@@ -6,7 +6,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// The due times of one client's requests; the channel ends when the load does.
-pub(super) fn due_times(started: Instant, interval: Duration, requests: u64, over: Duration) -> mpsc::Receiver<Instant> {
+pub(super) fn due_times(
+    started: Instant,
+    interval: Duration,
+    requests: u64,
+    over: Duration,
+) -> mpsc::Receiver<Instant> {
     let (sender, receiver) = mpsc::channel(DUE_WAITING);
     std::thread::spawn(move || {
         for n in 0..requests {

@@ -57,7 +57,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             requests: args.load.requests_max(),
             ends: started + args.load.duration(),
             due: args.load.interval().map(|interval| {
-                pace::due_times(started, interval, args.load.requests_max(), args.load.duration())
+                // Clients take turns, as independent callers would: all at once would be bursts.
+                let first = started + interval.mul_f64(number as f64 / args.load.clients as f64);
+                pace::due_times(first, interval, args.load.requests_max(), args.load.duration())
             }),
         };
         match args.mode {
