@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::api::DeadLetter;
 use crate::error::{Error, Reason, Result};
-use crate::format::event::{EventView, put_attribute, retain_attributes};
+use crate::format::event::{EventView, put_attribute, retain_attributes, stored_as};
 use crate::format::fields::{pairs, put_pair};
 use crate::types::{EntryId, EntryKind, NewEntry, StoredEntry};
 
@@ -64,7 +64,7 @@ pub(crate) fn bury(entry: &StoredEntry, origin: &Origin) -> Result<NewEntry> {
             EntryKind::Fields => put_pair(&mut bytes, name.as_bytes(), value.as_bytes()),
         }
     }
-    Ok(NewEntry { kind: entry.kind, bytes: Bytes::from(bytes) })
+    Ok(stored_as(entry.kind, Bytes::from(bytes)))
 }
 
 /// The entry as it was before it became a dead letter.
@@ -83,7 +83,7 @@ pub(crate) fn unbury(entry: &StoredEntry) -> Result<NewEntry> {
             Bytes::from(out)
         }
     };
-    Ok(NewEntry { kind: entry.kind, bytes })
+    Ok(stored_as(entry.kind, bytes))
 }
 
 /// Reads a dead letter; `None` for an entry that is none.

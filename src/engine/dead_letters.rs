@@ -9,9 +9,10 @@ use super::handle::{Engine, check_count, check_ids, group_key};
 use super::reader::candidate_key;
 use super::view::StreamView;
 use crate::error::{Reason, Result};
+use crate::format::event::stored_as;
 use crate::format::record::DeletedEntry;
 use crate::limits;
-use crate::types::{EntryId, GroupName, IdRange, NewEntry, StoredEntry, StreamName};
+use crate::types::{EntryId, GroupName, IdRange, StoredEntry, StreamName};
 
 /// Letters handled at once.
 const LETTERS_PER_STEP: usize = 256;
@@ -158,7 +159,7 @@ impl Letters {
                     letter: DeletedEntry { id: letter.read.id, bytes: letter.stored_bytes },
                     origin: letter.read.origin_id,
                     original: original.map(|e| (e.bytes.len() as u32, candidate_key(e.kind, &e.bytes))),
-                    entry: NewEntry { kind: letter.read.entry.kind, bytes: letter.read.entry.bytes },
+                    entry: stored_as(letter.read.entry.kind, letter.read.entry.bytes),
                 }
             })
             .collect();

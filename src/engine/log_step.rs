@@ -27,8 +27,9 @@ impl LogStep {
         step
     }
 
-    /// Makes a commit durable, then releases it. After a failure nothing of it is released, now or later.
-    pub(crate) fn write(&mut self, commit: Commit) -> Result<()> {
+    /// Makes a commit durable, tells the core by `announce`, then releases its answers, in this order: whoever has an
+    /// answer and asks again finds a core that knows. After a failure nothing is announced or released, now or later.
+    pub(crate) fn write(&mut self, commit: Commit, announce: impl FnOnce()) -> Result<()> {
         let Commit { frame, blocks, sync, shows, releases, .. } = commit;
         let hasty = self.shared.options.faults.answer_before_sync();
         let appended = if frame.records.is_empty() && !frame.clean_stop { None } else { Some(self.log.append(frame)?) };
@@ -43,6 +44,7 @@ impl LogStep {
         for show in shows {
             self.show(show);
         }
+        announce();
         for release in releases {
             release();
         }

@@ -67,12 +67,10 @@ impl Stepped {
         let now = self.parts.shared.clock.now();
         let Some(commit) = self.parts.core.take_commit(now) else { return false };
         let number = commit.number;
-        match self.parts.log.write(commit) {
-            Ok(()) => self.parts.core.on_durable(number, now),
-            Err(error) => {
-                self.parts.shared.fail(&error);
-                self.parts.core.on_failed();
-            }
+        let Parts { core, log, shared, .. } = &mut self.parts;
+        if let Err(error) = log.write(commit, || core.on_durable(number, now)) {
+            shared.fail(&error);
+            core.on_failed();
         }
         true
     }

@@ -153,7 +153,9 @@ impl Runner {
         any
     }
 
+    /// Handles a command after all news of the log: its sender may rest on an answer that left just before.
     fn handle(&mut self, command: Command, now: Now) {
+        self.take_events(now);
         self.shared.took(&command);
         self.core.handle(command, now);
     }
@@ -230,21 +232,17 @@ impl Writer {
             let result = match commits.recv_timeout(timeout) {
                 Ok(commit) => {
                     let number = commit.number;
-                    self.step.write(commit).map(|()| Some(number))
+                    self.step.write(commit, || drop(events.send(LogEvent::Durable(number))))
                 }
-                Err(RecvTimeoutError::Timeout) => self.step.sync().map(|()| None),
+                Err(RecvTimeoutError::Timeout) => self.step.sync(),
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             let now_ms = self.shared.clock.now().engine_ms;
             let late = unsynced_since.is_some_and(|at| now_ms - at >= limits::OS_SYNC_DELAY_MAX.as_millis() as u64);
-            let result = if late { result.and_then(|n| self.step.sync().map(|()| n)) } else { result };
-            match result {
-                Ok(Some(number)) => drop(events.send(LogEvent::Durable(number))),
-                Ok(None) => {}
-                Err(error) => {
-                    self.shared.fail(&error);
-                    drop(events.send(LogEvent::Failed));
-                }
+            let result = if late { result.and_then(|()| self.step.sync()) } else { result };
+            if let Err(error) = result {
+                self.shared.fail(&error);
+                drop(events.send(LogEvent::Failed));
             }
             unsynced_since = self.step.is_unsynced().then(|| unsynced_since.unwrap_or(now_ms));
             if self.shared.failure().is_some() {

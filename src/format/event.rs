@@ -9,6 +9,7 @@ use bytes::Bytes;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use super::block::type_hash;
 use crate::error::{Error, Reason, Result};
 use crate::limits;
 use crate::types::{EntryId, EntryKind, NewEntry, StreamName};
@@ -182,7 +183,15 @@ pub fn check(bytes: Bytes) -> Result<NewEntry> {
             format!("{count} attributes, at most {} are allowed", limits::ATTRIBUTES_MAX),
         ));
     }
-    Ok(NewEntry { kind: EntryKind::Event, bytes })
+    let type_hash = Some(type_hash(view.type_or_default()));
+    Ok(NewEntry { kind: EntryKind::Event, bytes, type_hash })
+}
+
+/// An entry to be appended whose bytes were stored before, and so were checked before.
+pub fn stored_as(kind: EntryKind, bytes: Bytes) -> NewEntry {
+    let event = if kind == EntryKind::Event { EventView::parse(&bytes).ok() } else { None };
+    let type_hash = event.map(|event| type_hash(event.type_or_default()));
+    NewEntry { kind, bytes, type_hash }
 }
 
 /// Whether an attribute may have this name: 1 to 64 of `a-z 0-9 _ . -`, not reserved.
@@ -210,7 +219,9 @@ fn check_text(field: &str, text: &str) -> Result<()> {
             format!("{} bytes, at most {} are allowed", text.len(), limits::EVENT_TEXT_BYTES_MAX),
         ));
     }
-    if text.chars().any(char::is_control) {
+    // Control characters are below 0x20, 0x7f, or begin with 0xc2 in UTF-8: one look at the bytes settles most texts.
+    let suspicious = text.bytes().any(|b| b < 0x20 || b == 0x7f || b == 0xc2);
+    if suspicious && text.chars().any(char::is_control) {
         return Err(invalid(field, "may not contain control characters"));
     }
     Ok(())

@@ -22,7 +22,7 @@ pub fn encode<'a>(pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Resu
     if out.is_empty() {
         return Err(Error::new(Reason::InvalidEvent, "an entry needs at least one field"));
     }
-    Ok(NewEntry { kind: EntryKind::Fields, bytes: Bytes::from(out) })
+    Ok(NewEntry { kind: EntryKind::Fields, bytes: Bytes::from(out), type_hash: None })
 }
 
 /// The pairs of a stored entry, in order; stops at bytes that are not in the stored form.

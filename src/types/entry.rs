@@ -20,6 +20,8 @@ pub struct NewEntry {
     pub kind: EntryKind,
     /// The stored form.
     pub bytes: Bytes,
+    /// What stands for its type in blocks and indexes ([`crate::format::block::type_hash`]); unset where it has none.
+    pub type_hash: Option<u32>,
 }
 
 /// An entry that was read back.

@@ -286,3 +286,16 @@ fn a_trim_under_the_cursor_is_stepped_over_and_counted() {
     let fixture = fixture.restart();
     assert_eq!((info(&fixture).skipped_by_trim, info(&fixture).undelivered), (4, 0));
 }
+
+#[test]
+fn what_was_answered_is_there_for_the_next_command() {
+    let fixture = Fixture::new();
+    create(&fixture, GroupSettings::default());
+    for n in 0..300 {
+        let published = wait(fixture.engine.publish(events("s", n..n + 1))).expect("publishes");
+        let got = pull(&fixture, "a", 10);
+        assert_eq!(ids(&got), [published.first], "round {n}");
+        ack(&fixture, &ids(&got), Holder::Delivery(got.delivery));
+        assert_eq!(info(&fixture).pending, 0);
+    }
+}

@@ -10,7 +10,7 @@ use crate::engine::commit::{BlockEntryParts, Show};
 use crate::engine::reply::Reply;
 use crate::engine::view::StreamView;
 use crate::error::{Error, Reason, Result};
-use crate::format::block::{ENTRY_HEAD_BYTES, TYPES_MAX, type_hash};
+use crate::format::block::{ENTRY_HEAD_BYTES, TYPES_MAX};
 use crate::format::event::EventView;
 use crate::format::record::{EventIdsRemembered, IdRun, RequestRemembered, StreamCreated};
 use crate::limits;
@@ -195,7 +195,7 @@ impl Core {
                 ordinal,
                 kind: entry.kind,
                 node_start,
-                type_hash: entry_type_hash(entry),
+                type_hash: entry.type_hash,
                 payload: &entry.bytes,
             };
             self.commit.push_entry(&slot.view, &parts, now.wall_ms, bytes_ahead);
@@ -319,13 +319,6 @@ fn all_duplicates(events: &[(Option<String>, Option<EntryId>)]) -> Published {
     let run = ids.windows(2).all(|pair| pair[0].ms == pair[1].ms && pair[0].seq + 1 == pair[1].seq);
     let each = (!run).then(|| ids.iter().map(|id| (*id, true)).collect());
     Published { first, last, count: ids.len() as u32, duplicate: true, each }
-}
-
-fn entry_type_hash(entry: &NewEntry) -> Option<u32> {
-    match entry.kind {
-        EntryKind::Event => EventView::parse(&entry.bytes).ok().map(|e| type_hash(e.type_or_default())),
-        EntryKind::Fields => None,
-    }
 }
 
 /// Upper bound of the room that a publish takes, with the stream that it may make and what is remembered of it.
