@@ -163,8 +163,10 @@ impl Drop for Session {
     fn drop(&mut self) {
         if self.open {
             let (key, session) = (self.key.clone(), self.number);
-            // Where the queue is full the leases bring the entries back.
-            let _ = self.engine.send(Command::CloseSession { key, session, drained: false, reply: None });
+            // It must not get lost, or a single-active group would wait for this session for ever. The core always goes
+            // on reading its queue, so the wait is short; where it has stopped there is nobody to tell.
+            let close = Command::CloseSession { key, session, drained: false, reply: None };
+            let _ = self.engine.0.shared.commands.send(close);
         }
     }
 }

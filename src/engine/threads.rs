@@ -30,6 +30,9 @@ const WAIT_MAX: Duration = Duration::from_millis(500);
 /// An `os` commit is synced once the log thread was idle for so long.
 const IDLE_SYNC_DELAY: Duration = Duration::from_millis(5);
 
+/// How long the allocator waits before it looks whether the engine stops, or a full disk has room again.
+const ALLOCATOR_WAIT: Duration = Duration::from_millis(100);
+
 enum LogEvent {
     Durable(u64),
     Failed,
@@ -262,6 +265,6 @@ fn allocate(mut allocator: LogAllocator, shared: &Shared, stopping: &AtomicBool)
                 return;
             }
         }
-        allocator.wait(WAIT_MAX);
+        allocator.wait(ALLOCATOR_WAIT);
     }
 }

@@ -127,7 +127,7 @@ impl Core {
         match self.group_number(key) {
             Ok(number) => {
                 let info = self.describe_group(number, now);
-                let observed = self.commit_number() - u64::from(self.commit.records() == 0);
+                let observed = self.last_effect();
                 self.answer_observed(reply, Ok(info), observed);
             }
             Err(error) => self.refuse(reply, error),
@@ -377,7 +377,7 @@ impl Core {
         match self.group_number(&key) {
             Ok(number) => {
                 let list = list_pending(&self.slot(number).group, request, now);
-                let observed = self.commit_number() - u64::from(self.commit.records() == 0);
+                let observed = self.last_effect();
                 self.answer_observed(reply, Ok(list), observed);
             }
             Err(error) => self.refuse(reply, error),

@@ -389,8 +389,13 @@ impl Core {
 
     /// Refuses a command: once everything before it is durable, since that is what the refusal may rest on.
     fn refuse<T: Send + 'static>(&mut self, reply: Reply<T>, error: Error) {
-        let observed = if self.commit.records() > 0 { self.number } else { self.number - 1 };
+        let observed = self.last_effect();
         self.answer_observed(reply, Err(error), observed);
+    }
+
+    /// The last commit with an effect in it.
+    fn last_effect(&self) -> u64 {
+        self.number - u64::from(self.commit.records() == 0)
     }
 
     /// Answers with the commit that is being filled, or refuses.

@@ -69,7 +69,7 @@ impl Core {
     fn publish(&mut self, request: PreparedPublish, now: Now, observed: &mut u64) -> Result<Published> {
         self.check_open()?;
         let looked_at = self.names.get(&request.request.stream).and_then(|n| self.streams.get(n)).map(|s| s.dirty);
-        *observed = (*observed).max(looked_at.unwrap_or(0));
+        *observed = (*observed).max(looked_at.unwrap_or_else(|| self.last_effect()));
         match self.plan_publish(&request, now)? {
             PublishPlan::Duplicate(published) => {
                 self.count(|c| &c.duplicates, u64::from(published.count));
