@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
+use crate::format::event::TYPE_DEFAULT;
 use crate::proto::v1;
 
 /// How a command prints.
@@ -36,8 +37,8 @@ pub(super) fn write_entry(out: &mut impl Write, output: Output, entry: &v1::Reco
     }
     let none = v1::Event::default();
     let event = entry.event.as_ref().unwrap_or(&none);
-    write!(out, "{} {}", id(entry.id.as_ref()), or_dash(&event.r#type))?;
-    write!(out, " {}", or_dash(&event.source))?;
+    let r#type = if event.r#type.is_empty() { TYPE_DEFAULT } else { &event.r#type };
+    write!(out, "{} {} {}", id(entry.id.as_ref()), or_dash(r#type), or_dash(&event.source))?;
     if !event.key.is_empty() {
         write!(out, " key={}", event.key.escape_debug())?;
     }

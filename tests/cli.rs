@@ -1,0 +1,14 @@
+//! The program as its users run it: a real server process, and commands against it. One binary, a module a topic.
+
+#[path = "cli/bench.rs"]
+mod bench;
+#[path = "cli/commands.rs"]
+mod commands;
+#[path = "cli/process.rs"]
+mod process;
+#[path = "cli/readme.rs"]
+mod readme;
+#[path = "cli/serve.rs"]
+mod serve;
+#[path = "cli/tls.rs"]
+mod tls;
