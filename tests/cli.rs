@@ -4,6 +4,10 @@
 mod bench;
 #[path = "cli/commands.rs"]
 mod commands;
+#[path = "cli/http_client.rs"]
+mod http_client;
+#[path = "cli/platform.rs"]
+mod platform;
 #[path = "cli/process.rs"]
 mod process;
 #[path = "cli/readme.rs"]
