@@ -49,6 +49,9 @@ impl Stepped {
         self.parts.core.on_timer(now);
         let mut any = false;
         while let Ok(command) = self.parts.commands.try_recv() {
+            // A full or failing allocation shows as a refusal or a failure later on.
+            let _ = self.parts.allocator.step();
+            self.parts.core.is_room_short();
             self.parts.shared.took(&command);
             self.parts.core.handle(command, now);
             any = true;
@@ -62,8 +65,6 @@ impl Stepped {
 
     /// Writes one commit, where there is one; says whether there was.
     pub fn step_log(&mut self) -> bool {
-        // A full or failing allocation shows as a refusal or a failure later on.
-        let _ = self.parts.allocator.step();
         let now = self.parts.shared.clock.now();
         let Some(commit) = self.parts.core.take_commit(now) else { return false };
         let number = commit.number;
