@@ -49,9 +49,7 @@ impl Stepped {
         self.parts.core.on_timer(now);
         let mut any = false;
         while let Ok(command) = self.parts.commands.try_recv() {
-            // A full or failing allocation shows as a refusal or a failure later on.
-            let _ = self.parts.allocator.step();
-            self.parts.core.is_room_short();
+            self.make_room();
             self.parts.shared.took(&command);
             self.parts.core.handle(command, now);
             any = true;
@@ -61,6 +59,17 @@ impl Stepped {
             any = true;
         }
         any
+    }
+
+    /// Waits for room as the core's thread does: the log and the allocator come first where it is short.
+    fn make_room(&mut self) {
+        loop {
+            // A full or failing allocation shows as a refusal or a failure later on.
+            let _ = self.parts.allocator.step();
+            if !self.parts.core.is_room_short() || !self.step_log() {
+                return;
+            }
+        }
     }
 
     /// Writes one commit, where there is one; says whether there was.

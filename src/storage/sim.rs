@@ -98,8 +98,8 @@ impl SimDisk {
         let mut names = state.durable_names.clone();
         let changes = state.changes.len() as u64;
         let kept = state.below(changes + 1) as usize;
-        for change in state.changes[..kept].to_vec() {
-            apply(&mut names, &change);
+        for change in &state.changes[..kept] {
+            apply(&mut names, change);
         }
         let mut inodes = state.inodes.clone();
         for inode in &mut inodes {

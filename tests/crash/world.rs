@@ -234,24 +234,27 @@ pub(crate) fn run_until_power_off(seed: u64, at: Option<u64>, faults: EngineFaul
     if let Some(at) = at {
         disk.power_off_at(at);
     }
-    (disk.clone(), run(&disk, seed, faults))
+    let (record, outcome) = run(&disk, seed, faults);
+    if at.is_none() {
+        outcome.unwrap_or_else(|error| panic!("seed {seed}: the workload fails on a healthy disk: {error:?}"));
+    }
+    (disk, record)
 }
 
 /// Runs the workload with one failing operation.
 pub(crate) fn run_with_failure(seed: u64, at: u64) -> (SimDisk, Record) {
     let disk = SimDisk::new(seed, 1 << 30);
     disk.fail_at(at);
-    let record = run(&disk, seed, EngineFaults::default());
+    let (record, _) = run(&disk, seed, EngineFaults::default());
     assert!(disk.failed_syncs() <= 2, "a failed sync is never tried again");
     (disk, record)
 }
 
-fn run(disk: &SimDisk, seed: u64, faults: EngineFaults) -> Record {
+/// The first failure ends the workload: what came before is acknowledged, what failed may be in or out.
+fn run(disk: &SimDisk, seed: u64, faults: EngineFaults) -> (Record, Result<()>) {
     let mut record = Record::default();
-    let Ok(mut world) = World::open(disk, seed, faults) else { return record };
-    // The first failure ends the workload: what came before is acknowledged, what failed may be in or out.
-    let _ = work(&mut world, &mut record, seed);
-    record
+    let outcome = World::open(disk, seed, faults).and_then(|mut world| work(&mut world, &mut record, seed));
+    (record, outcome)
 }
 
 fn work(world: &mut World, record: &mut Record, seed: u64) -> Result<()> {

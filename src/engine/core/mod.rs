@@ -380,9 +380,17 @@ impl Core {
             Admit::Shrinking => 0,
         };
         let whole = self.commit.cost() + cost;
-        match self.room().fits(whole, reserve) {
+        let mut fit = self.room().fits(whole, reserve);
+        if fit == Fit::Soon && self.commit.records() > 0 {
+            // Together they may fit no rest of a file that each of them fits by itself.
+            self.close_commit(self.now, false);
+            fit = self.room().fits(FRAME_COST_BASE + cost, reserve);
+        }
+        match fit {
             Fit::Yes => Ok(()),
-            Fit::Soon | Fit::Full => Err(Error::new(Reason::StorageFull, "there is no room on the disk for more")
+            // The next file is on its way; the core's thread takes commands only once it is there.
+            Fit::Soon => Err(Error::overloaded("the allocated room")),
+            Fit::Full => Err(Error::new(Reason::StorageFull, "there is no room on the disk for more")
                 .retry_after(std::time::Duration::from_secs(1))),
         }
     }
