@@ -39,6 +39,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
+    // A file that may not grow is an error of the write, to be answered as a full disk, not the end of the process.
+    let _limit_of_file_size = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     // Before the port opens, so that no signal finds the default action in place.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

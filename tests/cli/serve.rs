@@ -90,6 +90,16 @@ fn a_port_in_use_is_refused() {
 }
 
 #[test]
+fn a_limit_of_file_sizes_is_an_error_not_the_end_by_a_signal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut bash = std::process::Command::new("bash");
+    let script = "ulimit -f 256; exec \"$0\" serve --listen 127.0.0.1:0 --segment-bytes 1048576 --data-dir \"$1\"";
+    bash.args(["-c", script, env!("CARGO_BIN_EXE_synapse")]).arg(folder.path().join("data"));
+    let err = outcome(bash, "").failed(1);
+    assert!(err.contains("STORAGE_FULL"), "{err}");
+}
+
+#[test]
 fn settings_come_from_the_environment_and_a_file_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("synapse.toml");
