@@ -35,11 +35,16 @@ impl Engine {
                 Err(error) => refused.push((n, error)),
             }
         }
-        let mut answers = Vec::new();
-        if !prepared.is_empty() {
-            let count = prepared.len();
-            let together = self.ask(|reply| Command::PublishEach { requests: prepared, reply }).await;
-            answers = together.unwrap_or_else(|error| vec![Err(error); count]);
+        let mut answers = Vec::with_capacity(prepared.len());
+        let mut waiting = prepared.into_iter().peekable();
+        while waiting.peek().is_some() {
+            let requests = piece(&mut waiting, options);
+            let count = requests.len();
+            match self.ask(|reply| Command::PublishEach { requests, reply }).await {
+                Ok(piece) => answers.extend(piece),
+                // Nothing after it may overtake it.
+                Err(error) => answers.resize(answers.len() + count + waiting.by_ref().count(), Err(error)),
+            }
         }
         for (n, error) in refused {
             answers.insert(n, Err(error));
@@ -47,6 +52,27 @@ impl Engine {
         answers
     }
 }
+
+/// The next requests that the core can take together: it looks for room before a command, not within one.
+fn piece(
+    waiting: &mut std::iter::Peekable<std::vec::IntoIter<PreparedPublish>>,
+    options: &EngineOptions,
+) -> Vec<PreparedPublish> {
+    let cost_max = (options.segment_bytes / 8).min(limits::FRAME_BYTES_MAX as u64 / 2);
+    let mut cost = 0;
+    let mut requests = Vec::new();
+    while let Some(next) = waiting.next_if(|next| {
+        cost += (next.bytes + next.request.entries.len() * ENTRY_COST + REQUEST_COST) as u64;
+        requests.is_empty() || cost <= cost_max
+    }) {
+        requests.push(next);
+    }
+    requests
+}
+
+/// What an entry takes in a commit beside its bytes, and a request beside its entries; roughly, from above.
+const ENTRY_COST: usize = 64;
+const REQUEST_COST: usize = 1_024;
 
 /// Checks what can be checked without the stream.
 pub(super) fn prepare(request: Publish, options: &EngineOptions) -> Result<PreparedPublish> {

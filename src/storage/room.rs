@@ -243,9 +243,10 @@ impl RoomPlanner {
         self.taken += 1;
     }
 
-    /// The greatest cost that one frame may have.
-    pub fn frame_cost_max(&self) -> u64 {
-        self.room.capacity.min(FRAME_BYTES_MAX as u64)
+    /// The greatest cost that one frame may have: a fresh segment holds it and, after it, what is kept back of
+    /// `reserve`.
+    pub fn frame_cost_max(&self, reserve: u64) -> u64 {
+        (self.room.capacity - self.keep(reserve)).min(FRAME_BYTES_MAX as u64)
     }
 
     /// The part of `reserve` that segments of this size can hold back: at most a quarter of one.

@@ -64,6 +64,22 @@ fn segments_roll_and_stay_readable() {
 }
 
 #[test]
+fn a_burst_beyond_the_allocated_room_waits_and_is_not_refused() {
+    let fixture = Fixture::new();
+    // Segments are 1 MiB: each burst is more than is ever allocated ahead, in requests small and large.
+    for bytes in [5_000, 60_000, 700_000] {
+        let large = Event::new("large", vec![7; bytes]).into_entry().expect("valid");
+        let burst = vec![Publish::new(stream("s"), vec![large]); 4_000_000 / bytes];
+        for answer in wait(fixture.engine.publish_each(burst)) {
+            answer.expect("the disk is not full");
+        }
+    }
+    let beyond = Event::new("large", vec![7; 900_000]).into_entry().expect("valid");
+    let refused = wait(fixture.engine.publish(Publish::new(stream("s"), vec![beyond]))).expect_err("fits no commit");
+    assert_eq!(refused.reason(), Reason::BatchTooLarge);
+}
+
+#[test]
 fn expectations_hold_or_nothing_happens() {
     let fixture = Fixture::new();
     let publish = |expected| wait(fixture.engine.publish(Publish { expected, ..events("s", 0..1) }));

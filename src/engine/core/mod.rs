@@ -171,7 +171,7 @@ impl Core {
     }
 
     fn frame_cost_max(&self) -> u64 {
-        self.room.as_ref().map_or(0, RoomPlanner::frame_cost_max)
+        self.room.as_ref().map_or(0, |room| room.frame_cost_max(limits::RESERVE_BYTES))
     }
 
     /// Decides and applies one command.
@@ -259,7 +259,9 @@ impl Core {
         self.room().refresh();
         let largest = self.frame_cost_max();
         let cost = self.commit.cost();
-        self.room().fits(cost, largest) == Fit::Soon
+        // Whatever comes next must be admitted with the reserve left, or it would be refused as if the disk were full.
+        let reserve = self.room().keep(limits::RESERVE_BYTES);
+        self.room().fits(cost, largest + reserve) == Fit::Soon
     }
     /// Whether the clean mark is durable and nothing is left to do.
     pub(crate) fn is_stopped(&self) -> bool {
