@@ -544,6 +544,8 @@ pub struct Redriven {
     pub not_found: Vec<EntryId>,
     /// Ids whose original entry is gone, so that the group alone cannot get it.
     pub original_gone: Vec<EntryId>,
+    /// The group's bound on pending entries left no room for the others: they are dead letters still.
+    pub is_cut_short: bool,
 }
 
 /// The state of the engine as health checks see it.

@@ -200,7 +200,8 @@ pub(crate) enum Command {
     },
     GroupInfo {
         key: GroupKey,
-        reply: Reply<GroupInfo>,
+        /// With the oldest pending entry that still exists.
+        reply: Reply<(GroupInfo, Option<EntryId>)>,
     },
     UpdateGroup {
         key: GroupKey,

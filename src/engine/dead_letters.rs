@@ -78,7 +78,7 @@ impl Engine {
 
     async fn letters(&self, stream: &StreamName, group: &GroupName) -> Result<Letters> {
         let key = group_key(stream, group);
-        let info = self.ask(|reply| Command::GroupInfo { key, reply }).await?;
+        let (info, _) = self.ask(|reply| Command::GroupInfo { key, reply }).await?;
         let view = info.settings.dead_letter_stream.and_then(|name| self.view(&name).ok());
         Ok(Letters { engine: self.clone(), stream: stream.clone(), group: group.clone(), view })
     }
@@ -180,4 +180,5 @@ fn add(total: &mut Redriven, part: Redriven) {
     total.done += part.done;
     total.not_found.extend(part.not_found);
     total.original_gone.extend(part.original_gone);
+    total.is_cut_short |= part.is_cut_short;
 }

@@ -28,19 +28,20 @@ impl Engine {
     /// What is known of a group.
     pub async fn group(&self, stream: &StreamName, group: &GroupName) -> Result<GroupInfo> {
         let key = group_key(stream, group);
-        let mut info = self.ask(|reply| Command::GroupInfo { key, reply }).await?;
-        info.oldest_unacknowledged_ms = self.oldest_unacknowledged(stream, &info).await?;
+        let (mut info, pending) = self.ask(|reply| Command::GroupInfo { key, reply }).await?;
+        info.oldest_unacknowledged_ms = self.oldest_unacknowledged(stream, &info, pending).await?;
         Ok(info)
     }
 
-    async fn oldest_unacknowledged(&self, stream: &StreamName, info: &GroupInfo) -> Result<Option<u64>> {
-        if info.pending == 0 && info.undelivered == 0 {
-            return Ok(None);
-        }
-        let first = match info.oldest_unacknowledged_ms {
-            Some(ms) => EntryId::new(ms, 0),
-            None => info.cursor.next().unwrap_or(EntryId::MAX),
-        };
+    /// When the first of the oldest pending and the oldest undelivered entry was appended.
+    async fn oldest_unacknowledged(
+        &self,
+        stream: &StreamName,
+        info: &GroupInfo,
+        pending: Option<EntryId>,
+    ) -> Result<Option<u64>> {
+        let undelivered = if info.undelivered > 0 { info.cursor.next() } else { None };
+        let Some(first) = pending.into_iter().chain(undelivered).min() else { return Ok(None) };
         let range = IdRange { first, last: EntryId::MAX };
         let page = self.read(Read { range, entries_max: 1, ..Read::all(stream.clone()) }).await?;
         Ok(page.entries.first().map(|e| e.append_ms))

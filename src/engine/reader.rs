@@ -211,7 +211,7 @@ impl Reader {
                 entries += 1;
                 bytes += entry.bytes.len() as u64;
                 if entries > entries_max || bytes > bytes_max {
-                    return Ok(Some(kept.or_else(|| entry.id.next()).unwrap_or(EntryId::MAX)));
+                    return Ok(Some(kept.unwrap_or(EntryId::MAX)));
                 }
                 kept = Some(entry.id);
             }

@@ -90,6 +90,16 @@ impl Stepped {
         while self.step_core() | self.parts.jobs.work_once() | self.step_log() {}
     }
 
+    /// Stops in order: everything is written, then the mark of a clean stop. Nothing is taken afterwards.
+    pub fn stop(&mut self) {
+        self.settle();
+        self.parts.shared.set_draining();
+        let (reply, _) = super::reply::channel();
+        let now = self.parts.shared.clock.now();
+        self.parts.core.handle(super::command::Command::Shutdown { reply }, now);
+        self.settle();
+    }
+
     /// Steps until the future is done. Fails the test where it never would be.
     pub fn run<T>(&mut self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);

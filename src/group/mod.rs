@@ -166,7 +166,9 @@ impl Group {
         self.delivery_max = self.delivery_max.max(delivered.delivery);
         if let Some(consumer) = self.consumers.get_mut(&delivered.consumer) {
             consumer.seen_ms = consumer.seen_ms.max(delivered.at_ms);
-            consumer.active_ms = Some(delivered.at_ms);
+            if !delivered.sizes.is_empty() {
+                consumer.active_ms = Some(delivered.at_ms);
+            }
         }
         if delivered.no_ack {
             self.acknowledged += delivered.sizes.len() as u64;

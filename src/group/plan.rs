@@ -163,6 +163,7 @@ impl Group {
         sorted.sort_by_key(|r| (r.first, r.last));
         let mut done: Option<EntryId> = None;
         for mut range in sorted {
+            let single = range.first == range.last;
             // What an earlier range covered is not looked at twice.
             if let Some(done) = done {
                 if range.last <= done {
@@ -171,12 +172,12 @@ impl Group {
                 range.first = range.first.max(done.next().unwrap_or(EntryId::MAX));
             }
             done = Some(range.last);
-            self.plan_settle_range(&mut plan, range, owner);
+            self.plan_settle_range(&mut plan, range, owner, single);
         }
         plan
     }
 
-    fn plan_settle_range(&self, plan: &mut SettlePlan, range: IdRange, owner: Owner) {
+    fn plan_settle_range(&self, plan: &mut SettlePlan, range: IdRange, owner: Owner, single: bool) {
         let mut found = false;
         for (id, entry) in self.pending.range(range) {
             found = true;
@@ -190,7 +191,7 @@ impl Group {
             }
             plan.ids.push(id);
         }
-        if !found && range.first == range.last {
+        if !found && single {
             plan.not_pending.push(range.first);
         }
     }

@@ -62,6 +62,12 @@ impl Window {
     pub fn looked_to(&mut self, id: EntryId) {
         self.head = self.head.max(id);
     }
+    /// Goes on from a cursor that was moved forward: candidates up to it would move it back.
+    pub fn step_to(&mut self, cursor: EntryId) {
+        let passed = self.candidates.partition_point(|c| c.id <= cursor);
+        self.take(passed);
+        self.looked_to(cursor);
+    }
     /// Drops the first so many candidates: they were delivered, parked, or found gone.
     pub fn take(&mut self, count: usize) {
         self.candidates.drain(..count);

@@ -38,6 +38,7 @@ pub(super) fn redriven(redriven: &Redriven) -> pb::RedriveDeadLettersResponse {
         done: redriven.done,
         not_found: pb_ids(&redriven.not_found),
         original_gone: pb_ids(&redriven.original_gone),
+        is_cut_short: redriven.is_cut_short,
     }
 }
 

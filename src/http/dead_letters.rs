@@ -149,12 +149,19 @@ struct RedrivenAnswer {
     not_found: Vec<IdText>,
     /// Ids whose original entry is gone, so that the group alone cannot get it.
     original_gone: Vec<IdText>,
+    /// The group's bound on pending entries left no room for the others: they are dead letters still.
+    is_cut_short: bool,
 }
 
 impl From<Redriven> for RedrivenAnswer {
     fn from(redriven: Redriven) -> Self {
         let texts = |ids: Vec<_>| ids.into_iter().map(IdText).collect();
-        Self { done: redriven.done, not_found: texts(redriven.not_found), original_gone: texts(redriven.original_gone) }
+        Self {
+            done: redriven.done,
+            not_found: texts(redriven.not_found),
+            original_gone: texts(redriven.original_gone),
+            is_cut_short: redriven.is_cut_short,
+        }
     }
 }
 

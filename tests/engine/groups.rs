@@ -156,6 +156,25 @@ fn what_fails_too_often_is_dead_lettered_and_can_come_back() {
 }
 
 #[test]
+fn a_redrive_fills_the_room_for_pending_entries_and_leaves_the_rest() {
+    let fixture = Fixture::new();
+    create(&fixture, GroupSettings { pending_max: 300, ..GroupSettings::default() });
+    wait(fixture.engine.publish(events("s", 0..600))).expect("publishes");
+    for _ in 0..2 {
+        let got = ids(&pull(&fixture, "a", 300));
+        nack(&fixture, &got, NackAction::DeadLetter { reason: "broken".into() });
+    }
+    let redrive = || wait(fixture.engine.redrive(&stream("s"), &group("g"), DeadLetterChoice::All, RedriveTo::Group));
+    let first = redrive().expect("redrives");
+    assert_eq!((first.done, first.is_cut_short, info(&fixture).pending), (300, true, 300));
+    let none = redrive().expect("redrives");
+    assert_eq!((none.done, none.is_cut_short, info(&fixture).pending), (0, true, 300));
+    ack(&fixture, &ids(&pull(&fixture, "a", 300)), Holder::Anyone);
+    let rest = redrive().expect("redrives");
+    assert_eq!((rest.done, rest.is_cut_short, info(&fixture).pending), (300, false, 300));
+}
+
+#[test]
 fn consume_and_publish_is_one_commit() {
     let fixture = Fixture::new();
     create(&fixture, GroupSettings::default());

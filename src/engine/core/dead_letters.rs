@@ -11,11 +11,13 @@ use crate::engine::api::{RedriveTo, Redriven};
 use crate::engine::command::{Fetched, GroupKey, Job, LetterToFetch, RedriveOne};
 use crate::engine::dead_letter::Origin;
 use crate::engine::reply::Reply;
-use crate::error::{Error, Reason, Result};
+use crate::error::Result;
 use crate::format::block::ENTRY_HEAD_BYTES;
 use crate::format::record::{DeletedEntry, Revived, SettledAs};
 use crate::group::dead_letter_stream;
-use crate::types::{EntryId, GroupNumber, IdRange, IdRequest, NewEntry, StreamName, StreamNumber, StreamSettings};
+use crate::types::{
+    Dispatch, EntryId, GroupNumber, IdRange, IdRequest, NewEntry, StreamName, StreamNumber, StreamSettings,
+};
 
 /// Letters fetched in one go.
 const LETTERS_PER_JOB: usize = 256;
@@ -159,6 +161,8 @@ impl Core {
         let group = &self.slot(number).group;
         let (stream_number, source) = (group.stream, dead_letter_stream(&key.stream, &key.group, &group.settings));
         let source = self.stream_number(&source)?;
+        let ordered = group.settings.dispatch == Dispatch::KeyOrdered;
+        let room = (group.settings.pending_max as usize).saturating_sub(group.pending.len());
         let (stream, letter_stream) = (&self.streams[&stream_number].stream, &self.streams[&source].stream);
         let mut answer = Redriven::default();
         let mut deleted: Vec<DeletedEntry> = Vec::new();
@@ -171,7 +175,13 @@ impl Core {
             }
             match (to, one.original.filter(|_| stream.exists(one.origin))) {
                 (RedriveTo::Stream, _) => entries.push(one.entry),
-                (RedriveTo::Group, Some((size, key))) => revived.push((one.origin, size, key)),
+                (RedriveTo::Group, Some(_)) if revived.len() >= room => {
+                    answer.is_cut_short = true;
+                    continue;
+                }
+                (RedriveTo::Group, Some((size, key))) => {
+                    revived.push((one.origin, size, if ordered { key } else { 0 }));
+                }
                 (RedriveTo::Group, None) => {
                     answer.original_gone.push(one.letter.id);
                     continue;
@@ -181,12 +191,6 @@ impl Core {
         }
         if deleted.is_empty() {
             return Ok(answer);
-        }
-        if revived.len() + group.pending.len() > group.settings.pending_max as usize {
-            return Err(Error::new(
-                Reason::LimitReached,
-                "the group's bound on pending entries leaves no room for them",
-            ));
         }
         answer.done = deleted.len() as u64;
         let cost = append_cost(&entries) + ADMIN_COST + 80 * deleted.len() as u64;

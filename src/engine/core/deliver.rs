@@ -11,7 +11,7 @@ use crate::engine::command::{Deliver, DeliverAnswer, Grant, Grants, PreparedCand
 use crate::engine::reply::Reply;
 use crate::error::{Error, Reason, Result};
 use crate::format::record::{CursorMoved, Delivered, IdRun, ReturnedAs, Settled, SettledAs, runs};
-use crate::group::{Deliverable, DeliveryPlan, DeliveryRequest, Window};
+use crate::group::{Deliverable, DeliveryPlan, DeliveryRequest};
 use crate::limits;
 use crate::types::{ConsumerNumber, DeliveryNumber, Dispatch, EntryId, GroupNumber, IdRange};
 
@@ -99,10 +99,8 @@ impl Core {
         let stream = &self.streams[&slot.group.stream];
         let request = slot.waiters[at].request;
         let plan = slot.group.plan_delivery(&slot.window, &request, now.engine_ms, &|id| stream.stream.exists(id));
-        if plan.is_empty() {
-            if !slot.window.is_empty() || slot.window.head() >= stream.visible {
-                return false;
-            }
+        // Nobody has looked ahead yet, as after a restart or a seek: a batch of redelivered entries is not left short.
+        if slot.window.is_empty() && slot.window.head() < stream.visible {
             let with_keys = slot.group.settings.dispatch == Dispatch::KeyOrdered;
             let answer =
                 DeliverAnswer::Prepare { view: Arc::clone(&stream.view), after: slot.window.head(), with_keys };
@@ -110,6 +108,9 @@ impl Core {
                 waiter.reply.send(Ok(answer));
             }
             return true;
+        }
+        if plan.is_empty() {
+            return false;
         }
         let cost = 4096 + 64 * (plan.entries.len() + plan.parked.len() + plan.gone.len()) as u64;
         if let Err(error) = self.admit(cost, Admit::Delivering) {
@@ -223,10 +224,7 @@ impl Core {
             return;
         }
         self.move_cursor(number, cursor, ordinal, skipped);
-        let slot = self.slot_mut(number);
-        if slot.window.head() < cursor {
-            slot.window = Window::at(cursor);
-        }
+        self.slot_mut(number).window.step_to(cursor);
     }
 
     fn move_cursor(&mut self, number: GroupNumber, cursor: EntryId, cursor_ordinal: u64, skipped: u64) {
@@ -304,8 +302,8 @@ fn next_waiter(slot: &mut GroupSlot, now: Now) -> Option<usize> {
         return (!slot.waiters.is_empty()).then_some(0);
     }
     let takes_over = slot.active.is_none_or(|active| takeover_ms(slot, active) <= now.engine_ms);
-    if takes_over {
-        slot.active = slot.waiters.front().map(|w| w.consumer);
+    if takes_over && let Some(first) = slot.waiters.front() {
+        slot.active = Some(first.consumer);
     }
     let active = slot.active?;
     slot.waiters.iter().position(|w| w.consumer == active)

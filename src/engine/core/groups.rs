@@ -13,7 +13,8 @@ use crate::format::record::{
 use crate::group::{Group, Window, dead_letter_stream};
 use crate::limits;
 use crate::types::{
-    ConsumerName, ConsumerNumber, DeliveryNumber, EntryId, GroupNumber, GroupSettings, StreamNumber, StreamSettings,
+    ConsumerName, ConsumerNumber, DeliveryNumber, EntryId, GroupNumber, GroupSettings, IdRange, StreamNumber,
+    StreamSettings,
 };
 
 impl Core {
@@ -113,7 +114,8 @@ impl Core {
             Cursor::Latest => Ok((state.last, state.appended)),
             Cursor::At { stream: seen, .. } if seen != stream => Err(Error::stream_not_found("(deleted meanwhile)")),
             Cursor::At { id, .. } if id >= state.last => Ok((id, state.appended)),
-            Cursor::At { id, ordinal, .. } => Ok((id, ordinal)),
+            // What was trimmed before the cursor came there is not counted as skipped.
+            Cursor::At { id, ordinal, .. } => Ok((id, ordinal.max(state.trimmed_ordinal))),
         }
     }
 
@@ -123,12 +125,15 @@ impl Core {
         self.slot_mut(number).dirty = commit;
     }
 
-    pub(super) fn group_info(&mut self, key: &GroupKey, reply: Reply<GroupInfo>, now: Now) {
+    pub(super) fn group_info(&mut self, key: &GroupKey, reply: Reply<(GroupInfo, Option<EntryId>)>, now: Now) {
         match self.group_number(key) {
             Ok(number) => {
                 let info = self.describe_group(number, now);
+                let group = &self.slot(number).group;
+                let stream = &self.streams[&group.stream].stream;
+                let oldest = group.pending.range(IdRange::ALL).map(|(id, _)| id).find(|id| stream.exists(*id));
                 let observed = self.last_effect();
-                self.answer_observed(reply, Ok(info), observed);
+                self.answer_observed(reply, Ok((info, oldest)), observed);
             }
             Err(error) => self.refuse(reply, error),
         }

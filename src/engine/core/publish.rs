@@ -12,11 +12,13 @@ use crate::engine::view::StreamView;
 use crate::error::{Error, Reason, Result};
 use crate::format::block::{ENTRY_HEAD_BYTES, TYPES_MAX};
 use crate::format::event::EventView;
-use crate::format::record::{EventIdsRemembered, IdRun, RequestRemembered, StreamCreated};
+use crate::format::record::{CursorMoved, EventIdsRemembered, IdRun, RequestRemembered, StreamCreated};
 use crate::limits;
 use crate::storage::block_cost;
 use crate::stream::Stream;
-use crate::types::{Durability, EntryId, EntryKind, IdRequest, NewEntry, StreamName, StreamNumber, StreamSettings};
+use crate::types::{
+    Durability, EntryId, EntryKind, GroupNumber, IdRequest, NewEntry, StreamName, StreamNumber, StreamSettings,
+};
 
 /// What a publish would do.
 pub(super) enum PublishPlan {
@@ -115,7 +117,7 @@ impl Core {
         }
         let ids = stream.plan_ids(request.ids, fresh as u32, now)?;
         let durability = request.durability.or(stream.settings.durability).unwrap_or(self.shared.options.durability);
-        let cost = publish_cost(prepared, create.as_ref(), events.as_deref());
+        let cost = publish_cost(prepared, create.as_ref(), events.as_deref()) + self.passed_cost(stream.number);
         Ok(PublishPlan::Append(AppendPlan { create, stream: stream.number, ids, durability, events, cost }))
     }
 
@@ -184,6 +186,7 @@ impl Core {
 
     /// Appends entries with their ids to a stream.
     pub(super) fn append(&mut self, stream: StreamNumber, entries: &[(EntryId, NewEntry)], now: Now) {
+        self.count_passed(stream, entries);
         let Some(slot) = self.streams.get_mut(&stream) else { return };
         let mut bytes_ahead: usize = entries.iter().map(|(_, e)| e.bytes.len() + ENTRY_HEAD_BYTES).sum();
         let total: u64 = entries.iter().map(|(_, e)| e.bytes.len() as u64).sum();
@@ -204,6 +207,33 @@ impl Core {
         slot.dirty = self.number;
         self.count(|c| &c.appended_entries, entries.len() as u64);
         self.count(|c| &c.appended_bytes, total);
+    }
+
+    /// A cursor that stands beyond the last entry counts as passed what is appended below it.
+    fn count_passed(&mut self, stream: StreamNumber, entries: &[(EntryId, NewEntry)]) {
+        let Some(slot) = self.streams.get(&stream) else { return };
+        let passed: Vec<CursorMoved> = slot
+            .groups
+            .values()
+            .filter_map(|number| self.groups.get(number).map(|slot| &slot.group))
+            .filter(|group| group.cursor > slot.stream.last)
+            .map(|group| {
+                let count = entries.iter().take_while(|(id, _)| *id <= group.cursor).count() as u64;
+                let (group, cursor, cursor_ordinal) = (group.number, group.cursor, group.cursor_ordinal + count);
+                CursorMoved { stream, group, cursor, cursor_ordinal, skipped: 0 }
+            })
+            .collect();
+        for moved in passed {
+            self.slot_mut(moved.group).group.apply_cursor(&moved);
+            self.record_lazily(moved, None);
+        }
+    }
+
+    /// Upper bound of the room that [`Core::count_passed`] takes.
+    fn passed_cost(&self, stream: StreamNumber) -> u64 {
+        let Some(slot) = self.streams.get(&stream) else { return 0 };
+        let beyond = |number: &&GroupNumber| self.groups.get(number).is_some_and(|g| g.group.cursor > slot.stream.last);
+        slot.groups.values().filter(beyond).count() as u64 * 128
     }
 
     fn remember(

@@ -1,0 +1,115 @@
+//! Random programs against a naive model: every answer of the engine is compared, restarts included.
+//!
+//! 200 programs of 10,000 operations; `SYNAPSE_MODEL_SEEDS` and `SYNAPSE_MODEL_OPS` change that, and
+//! `SYNAPSE_MODEL_FIRST` the first seed. A program that fails is shrunk and printed with its seed.
+
+#[path = "model/compare.rs"]
+mod compare;
+#[path = "model/disk.rs"]
+mod disk;
+#[path = "model/group.rs"]
+mod group;
+#[path = "model/ops.rs"]
+mod ops;
+#[path = "model/steps.rs"]
+mod steps;
+#[path = "model/stream.rs"]
+mod stream;
+#[path = "model/world.rs"]
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ops::Op;
+use parking_lot::Mutex;
+use world::World;
+
+/// The place at which a program fails, and how.
+fn run(program: &[Op]) -> Result<(), (usize, String)> {
+    let mut at = 0;
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new();
+        for op in program {
+            world.step(op)?;
+            at += 1;
+            if at % 500 == 0 {
+                world.compare_all()?;
+            }
+        }
+        world.compare_all()
+    }));
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(difference)) => Err((at, difference)),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            Err((at, format!("a panic: {}", text.unwrap_or_default())))
+        }
+    }
+}
+
+/// Drops operations, in ever smaller pieces, while the program still fails.
+fn shrink(mut program: Vec<Op>) -> Vec<Op> {
+    let mut piece = program.len() / 2;
+    while piece > 0 {
+        let mut from = 0;
+        while from < program.len() {
+            let mut shorter = program.clone();
+            shorter.drain(from..(from + piece).min(program.len()));
+            match run(&shorter) {
+                Err((at, _)) => {
+                    shorter.truncate(at + 1);
+                    program = shorter;
+                }
+                Ok(()) => from += piece,
+            }
+        }
+        piece /= 2;
+    }
+    program
+}
+
+/// What is wrong with the program of this seed, with the shortest form of it that shows so.
+fn check(seed: u64, count: usize) -> Option<String> {
+    let mut program = ops::program(seed, count);
+    let (at, _) = run(&program).err()?;
+    program.truncate(at + 1);
+    let program = shrink(program);
+    let (_, difference) = run(&program).err()?;
+    let listing: String = program.iter().map(|op| format!("    {op:?},\n")).collect();
+    Some(format!("seed {seed}, operation {at}: {difference}\nin {} operations:\n{listing}", program.len()))
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn the_engine_does_what_the_model_says() {
+    let (first, seeds) = (setting("SYNAPSE_MODEL_FIRST", 1), setting("SYNAPSE_MODEL_SEEDS", 200));
+    let count = setting("SYNAPSE_MODEL_OPS", 10_000) as usize;
+    let next = AtomicU64::new(first);
+    let failures = Mutex::new(Vec::new());
+    // A panic of the engine is a finding like any other; while shrinking there are many.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + seeds || !failures.lock().is_empty() {
+                return;
+            }
+            let failure = check(seed, count);
+            failures.lock().extend(failure);
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    std::panic::set_hook(hook);
+    let failures = failures.into_inner();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}

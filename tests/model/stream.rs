@@ -1,0 +1,276 @@
+//! A stream as simply as it can be said: every entry ever appended in a list, with a mark on those that are gone.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use synapse::engine::{Expected, Page, Published, TrimTo, Trimmed};
+use synapse::error::Reason;
+use synapse::types::{EntryId, EntryKind, IdRange, IdRequest, StoredEntry, StreamSettings};
+
+use crate::group::Group;
+
+/// What a dead letter says of its origin.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Letter {
+    pub(crate) origin_stream: String,
+    pub(crate) origin_id: EntryId,
+    pub(crate) group: String,
+    pub(crate) deliveries: u32,
+    pub(crate) failures: u32,
+}
+
+/// What is published.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Content {
+    pub(crate) kind: EntryKind,
+    pub(crate) bytes: Bytes,
+    pub(crate) key: Option<u8>,
+    pub(crate) event_id: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: EntryId,
+    pub(crate) append_ms: u64,
+    pub(crate) content: Content,
+    /// For a dead letter: what it was before, and where it came from.
+    pub(crate) letter: Option<(Content, Letter)>,
+    pub(crate) deleted: bool,
+}
+
+/// A request that was seen before: sequence, contents, ids that it got, when.
+type Seen = (u64, Vec<Bytes>, Vec<EntryId>, u64);
+
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) settings: StreamSettings,
+    pub(crate) trimmed_before: EntryId,
+    pub(crate) deleted_max: EntryId,
+    pub(crate) created_ms: u64,
+    producers: BTreeMap<String, Vec<Seen>>,
+    events: BTreeMap<String, (EntryId, u64)>,
+    pub(crate) groups: BTreeMap<String, Group>,
+}
+
+/// A publish as the model sees it.
+pub(crate) struct Request {
+    pub(crate) contents: Vec<Content>,
+    pub(crate) ids: IdRequest,
+    pub(crate) expected: Option<Expected>,
+    pub(crate) producer: Option<(String, u64)>,
+    pub(crate) by_event_id: bool,
+}
+
+impl Stream {
+    pub(crate) fn new(settings: StreamSettings, now: synapse::clock::Now) -> Self {
+        Self {
+            entries: Vec::new(),
+            settings,
+            trimmed_before: EntryId::ZERO,
+            deleted_max: EntryId::ZERO,
+            created_ms: now.wall_ms,
+            producers: BTreeMap::new(),
+            events: BTreeMap::new(),
+            groups: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn last(&self) -> EntryId {
+        self.entries.last().map_or(EntryId::ZERO, |e| e.id)
+    }
+    /// Entries ever appended up to and with this id.
+    pub(crate) fn ordinal(&self, id: EntryId) -> usize {
+        self.entries.partition_point(|e| e.id <= id)
+    }
+    /// Entries ever appended below the trim point.
+    pub(crate) fn trimmed(&self) -> usize {
+        self.entries.partition_point(|e| e.id < self.trimmed_before)
+    }
+    pub(crate) fn get(&self, id: EntryId) -> Option<&Entry> {
+        let at = self.entries.binary_search_by_key(&id, |e| e.id).ok()?;
+        Some(&self.entries[at]).filter(|e| !e.deleted && e.id >= self.trimmed_before)
+    }
+    pub(crate) fn exists(&self, id: EntryId) -> bool {
+        self.get(id).is_some()
+    }
+    /// Existing entries above an id.
+    pub(crate) fn after(&self, id: EntryId) -> impl Iterator<Item = &Entry> {
+        self.entries[self.ordinal(id).max(self.trimmed())..].iter().filter(|e| !e.deleted)
+    }
+    pub(crate) fn existing(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.entries[self.trimmed()..].iter().filter(|e| !e.deleted)
+    }
+
+    pub(crate) fn page(&self, range: IdRange, reverse: bool, max: usize, bytes_max: usize) -> Page {
+        let mut found: Vec<&Entry> = self.existing().filter(|e| range.contains(e.id)).collect();
+        if reverse {
+            found.reverse();
+        }
+        let (mut page, mut bytes) = (Page::default(), 0);
+        for entry in found {
+            bytes += entry.content.bytes.len();
+            if page.entries.len() == max || (!page.entries.is_empty() && bytes > bytes_max) {
+                page.next = Some(entry.id);
+                break;
+            }
+            page.entries.push(stored(entry));
+        }
+        page
+    }
+
+    /// What a trim would take, and the new trim point where it takes anything.
+    pub(crate) fn plan_trim(&self, to: TrimTo) -> (Trimmed, Option<EntryId>) {
+        let beyond = self.last().next().unwrap_or(EntryId::MAX);
+        let tail = |fits: &dyn Fn(u64, u64) -> bool| {
+            let (mut count, mut bytes, mut first) = (0, 0, beyond);
+            for entry in self.existing().rev() {
+                count += 1;
+                bytes += entry.content.bytes.len() as u64;
+                if !fits(count, bytes) {
+                    break;
+                }
+                first = entry.id;
+            }
+            first
+        };
+        let before = match to {
+            TrimTo::BeforeId(id) => id.min(beyond),
+            TrimTo::BeforeTime(ms) => EntryId::new(ms, 0).min(beyond),
+            TrimTo::KeepEntries(max) => tail(&|count, _| count <= max),
+            TrimTo::KeepBytes(max) => tail(&|_, bytes| bytes <= max),
+        };
+        let gone: Vec<&Entry> = self.existing().take_while(|e| e.id < before).collect();
+        let trimmed = Trimmed {
+            entries: gone.len() as u64,
+            bytes: gone.iter().map(|e| e.content.bytes.len() as u64).sum(),
+            first: self.existing().nth(gone.len()).map(|e| e.id),
+        };
+        (trimmed, (!gone.is_empty()).then_some(before))
+    }
+
+    pub(crate) fn delete(&mut self, ids: &[EntryId]) -> u64 {
+        let mut done = 0;
+        for id in ids {
+            if self.exists(*id) {
+                let at = self.ordinal(*id) - 1;
+                self.entries[at].deleted = true;
+                self.deleted_max = self.deleted_max.max(*id);
+                done += 1;
+            }
+        }
+        done
+    }
+
+    pub(crate) fn append(&mut self, id: EntryId, append_ms: u64, content: Content, letter: Option<(Content, Letter)>) {
+        assert!(id > self.last(), "the model keeps ids rising");
+        self.entries.push(Entry { id, append_ms, content, letter, deleted: false });
+    }
+
+    /// The ids that so many entries get.
+    pub(crate) fn plan_ids(&self, ids: IdRequest, count: usize, wall_ms: u64) -> Result<Vec<EntryId>, Reason> {
+        let last = self.last();
+        let first = match ids {
+            IdRequest::Auto if wall_ms > last.ms => EntryId::new(wall_ms, 0),
+            IdRequest::Auto => EntryId::new(last.ms, last.seq + 1),
+            IdRequest::AutoSeq(ms) if ms == last.ms => EntryId::new(ms, last.seq + 1),
+            IdRequest::AutoSeq(ms) => EntryId::new(ms, 0),
+            IdRequest::Exact(_) if count != 1 => return Err(Reason::InvalidArgument),
+            IdRequest::Exact(id) => id,
+        };
+        if first <= last {
+            return Err(Reason::IdNotGreater);
+        }
+        Ok((0..count as u64).map(|n| EntryId::new(first.ms, first.seq + n)).collect())
+    }
+
+    /// Publishes, or says why not, changing nothing then.
+    pub(crate) fn publish(&mut self, request: &Request, now: synapse::clock::Now) -> Result<Published, Reason> {
+        let hash: Vec<Bytes> = request.contents.iter().map(|c| c.bytes.clone()).collect();
+        if let Some((producer, sequence)) = &request.producer
+            && let Some(published) = self.seen(producer, *sequence, &hash, now.engine_ms)?
+        {
+            return Ok(published);
+        }
+        let holds = match request.expected {
+            None | Some(Expected::Exists) => true,
+            Some(Expected::Empty) => self.last() == EntryId::ZERO,
+            Some(Expected::LastId(id)) => self.last() == id,
+        };
+        if !holds {
+            return Err(Reason::IdConflict);
+        }
+        let by_id =
+            (request.by_event_id || self.settings.dedup.by_event_id) && !matches!(request.ids, IdRequest::Exact(_));
+        let known: Vec<Option<EntryId>> = request
+            .contents
+            .iter()
+            .map(|c| {
+                let (id, at) = self.events.get(c.event_id.as_ref().filter(|_| by_id)?)?;
+                (now.engine_ms - at <= self.settings.dedup.window_ms).then_some(*id)
+            })
+            .collect();
+        let fresh = known.iter().filter(|k| k.is_none()).count();
+        if fresh == 0 {
+            return Ok(published(known.iter().flatten().map(|id| (*id, true)).collect(), true));
+        }
+        let ids = self.plan_ids(request.ids, fresh, now.wall_ms)?;
+        let mut next = ids.iter().copied();
+        let mut each = Vec::new();
+        for (content, known) in request.contents.iter().zip(&known) {
+            if let Some(known) = known {
+                each.push((*known, true));
+                continue;
+            }
+            let id = next.next().expect("as many as are fresh");
+            self.append(id, now.wall_ms, content.clone(), None);
+            if let Some(event_id) = content.event_id.as_ref().filter(|_| by_id) {
+                self.events.insert(event_id.clone(), (id, now.engine_ms));
+            }
+            each.push((id, false));
+        }
+        if let Some((producer, sequence)) = &request.producer {
+            let seen = self.producers.entry(producer.clone()).or_default();
+            seen.push((*sequence, hash, ids.clone(), now.engine_ms));
+            if seen.len() > 5 {
+                seen.remove(0);
+            }
+        }
+        let mut answer = published(each, false);
+        (answer.first, answer.last) = (ids[0], ids[ids.len() - 1]);
+        Ok(answer)
+    }
+
+    fn seen(&self, producer: &str, sequence: u64, hash: &[Bytes], now_ms: u64) -> Result<Option<Published>, Reason> {
+        let Some(seen) = self.producers.get(producer) else { return Ok(None) };
+        let alive: Vec<&Seen> = seen.iter().filter(|s| now_ms - s.3 <= self.settings.dedup.window_ms).collect();
+        if let Some((_, contents, ids, _)) = alive.iter().find(|s| s.0 == sequence) {
+            if contents != hash {
+                return Err(Reason::DuplicateMismatch);
+            }
+            return Ok(Some(published(ids.iter().map(|id| (*id, true)).collect(), true)));
+        }
+        if alive.iter().any(|s| s.0 > sequence) { Err(Reason::ProducerSequenceOld) } else { Ok(None) }
+    }
+}
+
+fn published(each: Vec<(EntryId, bool)>, duplicate: bool) -> Published {
+    let is_run = each.windows(2).all(|p| p[0].0.ms == p[1].0.ms && p[0].0.seq + 1 == p[1].0.seq);
+    let some_known = each.iter().any(|(_, known)| *known);
+    Published {
+        first: each[0].0,
+        last: each[each.len() - 1].0,
+        count: each.len() as u32,
+        duplicate,
+        each: if duplicate { (!is_run).then_some(each) } else { some_known.then_some(each) },
+    }
+}
+
+pub(crate) fn stored(entry: &Entry) -> StoredEntry {
+    StoredEntry {
+        id: entry.id,
+        append_ms: entry.append_ms,
+        kind: entry.content.kind,
+        bytes: entry.content.bytes.clone(),
+    }
+}
