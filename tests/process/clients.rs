@@ -1,0 +1,188 @@
+//! Clients that publish, pull and acknowledge until their server is gone, and record what they saw.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use synapse::proto::v1;
+use synapse::proto::v1::consumer_service_client::ConsumerServiceClient;
+use synapse::proto::v1::event_service_client::EventServiceClient;
+use tonic::transport::Channel;
+
+use crate::history::{Acknowledged, History, Id, Publish, Pull, Reading};
+
+const STREAM: &str = "work";
+const GROUP: &str = "workers";
+
+/// What all clients of a test share.
+#[derive(Clone, Default)]
+pub(crate) struct Recorder {
+    pub(crate) history: Arc<Mutex<History>>,
+    moment: Arc<AtomicU64>,
+    number: Arc<AtomicU64>,
+}
+
+impl Recorder {
+    fn moment(&self) -> u64 {
+        self.moment.fetch_add(1, Ordering::SeqCst)
+    }
+}
+
+/// One client's connection.
+#[derive(Clone)]
+pub(crate) struct Client {
+    events: EventServiceClient<Channel>,
+    consumers: ConsumerServiceClient<Channel>,
+    recorder: Recorder,
+}
+
+impl Client {
+    pub(crate) async fn connect(url: &str, recorder: &Recorder) -> Self {
+        let channel = tonic::transport::Endpoint::from_shared(url.to_owned()).expect("an address");
+        let channel = channel.connect().await.expect("the server listens");
+        let events = EventServiceClient::new(channel.clone()).max_decoding_message_size(64 << 20);
+        let consumers = ConsumerServiceClient::new(channel).max_decoding_message_size(64 << 20);
+        Self { events, consumers, recorder: recorder.clone() }
+    }
+
+    /// Makes the group with a short lease, so that what a dead client held soon comes again.
+    pub(crate) async fn create_group(&mut self) {
+        let ack_wait = Some(prost_types::Duration { seconds: 0, nanos: 300_000_000 });
+        let request = v1::CreateGroupRequest {
+            stream: STREAM.into(),
+            group: GROUP.into(),
+            settings: Some(v1::GroupSettings { ack_wait, ..Default::default() }),
+            create_stream: true,
+            ..Default::default()
+        };
+        self.consumers.create_group(request).await.expect("makes the group");
+    }
+
+    /// Publishes small batches, one after the other, until that fails.
+    pub(crate) async fn publish_on(mut self, batch_max: u64) {
+        for turn in 0.. {
+            let count = 1 + turn % batch_max;
+            let first = self.recorder.number.fetch_add(count, Ordering::SeqCst);
+            let events: Vec<u64> = (first..first + count).collect();
+            let started = self.recorder.moment();
+            let at = {
+                let mut history = self.recorder.history.lock();
+                history.publishes.push(Publish { started, events: events.clone(), answer: None });
+                history.publishes.len() - 1
+            };
+            let events = events.into_iter().map(event).collect();
+            let request = v1::PublishRequest { stream: STREAM.into(), events, ..Default::default() };
+            let Ok(answer) = self.events.publish(request).await else { return };
+            let id = id_of(answer.into_inner().first_id);
+            let ids = (0..count).map(|n| (id.0, id.1 + n)).collect();
+            let ended = self.recorder.moment();
+            self.recorder.history.lock().publishes[at].answer = Some((ended, ids));
+        }
+    }
+
+    /// Pulls and acknowledges most of what comes, until that fails.
+    pub(crate) async fn consume_on(mut self, name: String) {
+        for turn in 0.. {
+            let Some((token, ids)) = self.pull(&name, Duration::from_millis(200)).await else { return };
+            // What is left out comes again when its lease ends.
+            let ids: Vec<Id> =
+                ids.into_iter().enumerate().filter(|(n, _)| (n + turn) % 13 != 0).map(|(_, id)| id).collect();
+            if !ids.is_empty() && self.acknowledge(token, ids).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Pulls and acknowledges everything, until nothing is left.
+    pub(crate) async fn drain(&mut self) {
+        loop {
+            let (token, ids) = self.pull("last", Duration::from_secs(1)).await.expect("the server lives");
+            if ids.is_empty() {
+                return self.recorder.history.lock().drained = true;
+            }
+            self.acknowledge(token, ids).await.expect("the server lives");
+        }
+    }
+
+    async fn pull(&mut self, consumer: &str, wait: Duration) -> Option<(String, Vec<Id>)> {
+        let started = self.recorder.moment();
+        let request = v1::PullRequest {
+            stream: STREAM.into(),
+            group: GROUP.into(),
+            consumer: consumer.into(),
+            entries_max: 64,
+            wait: prost_types::Duration::try_from(wait).ok(),
+            ..Default::default()
+        };
+        let answer = self.consumers.pull(request).await.ok()?.into_inner();
+        let entries: Vec<(Id, u64)> = answer.events.into_iter().filter_map(|e| e.event).map(read).collect();
+        let ids = entries.iter().map(|(id, _)| *id).collect();
+        self.recorder.history.lock().pulls.push(Pull { started, entries });
+        Some((answer.delivery_token, ids))
+    }
+
+    async fn acknowledge(&mut self, token: String, ids: Vec<Id>) -> Option<()> {
+        let range = |id: &Id| v1::IdRange { first: Some(v1::EntryId { ms: id.0, seq: id.1 }), last: None };
+        let request = v1::AcknowledgeRequest {
+            stream: STREAM.into(),
+            group: GROUP.into(),
+            ids: ids.iter().map(range).collect(),
+            holder: Some(v1::acknowledge_request::Holder::DeliveryToken(token)),
+            ..Default::default()
+        };
+        let answer = self.consumers.acknowledge(request).await.ok()?.into_inner();
+        let refused: Vec<Id> =
+            answer.not_pending.into_iter().chain(answer.not_owned).map(|id| (id.ms, id.seq)).collect();
+        let ids = ids.into_iter().filter(|id| !refused.contains(id)).collect();
+        let ended = self.recorder.moment();
+        self.recorder.history.lock().acknowledged.push(Acknowledged { ended, ids });
+        Some(())
+    }
+
+    /// Reads the whole stream.
+    pub(crate) async fn read_all(&mut self) {
+        let started = self.recorder.moment();
+        let (mut entries, mut from) = (Vec::new(), v1::EntryId { ms: 0, seq: 0 });
+        loop {
+            let start = Some(v1::read_events_request::Start::FirstId(from));
+            let request = v1::ReadEventsRequest { stream: STREAM.into(), start, ..Default::default() };
+            let page = self.events.read_events(request).await.expect("the server lives").into_inner();
+            entries.extend(page.events.into_iter().map(read));
+            match page.next_id {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        self.recorder.history.lock().readings.push(Reading { started, entries });
+    }
+}
+
+fn event(number: u64) -> v1::Event {
+    v1::Event {
+        r#type: "work".into(),
+        key: format!("k{}", number % 7),
+        data: data(number).into(),
+        ..Default::default()
+    }
+}
+
+/// An event's data: its number, and more that follows from it.
+fn data(number: u64) -> Vec<u8> {
+    let mut data = format!("{number}:").into_bytes();
+    data.extend((0..number % 300).map(|n| (number.wrapping_mul(31) + n) as u8));
+    data
+}
+
+/// Id and number of an entry; a number that nobody published where the contents are not what they were.
+fn read(recorded: v1::RecordedEvent) -> (Id, u64) {
+    let found = recorded.event.unwrap_or_default();
+    let text: Vec<u8> = found.data.iter().copied().take_while(|b| *b != b':').collect();
+    let number = String::from_utf8(text).ok().and_then(|text| text.parse().ok());
+    let number = number.filter(|n| event(*n) == found).unwrap_or(u64::MAX);
+    (id_of(recorded.id), number)
+}
+
+fn id_of(id: Option<v1::EntryId>) -> Id {
+    id.map_or((0, 0), |id| (id.ms, id.seq))
+}

@@ -1,0 +1,43 @@
+//! The program as a process that is killed without warning.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// A running server; ends with it.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) url: String,
+}
+
+impl Server {
+    /// Starts on what this data directory holds, and waits until it listens.
+    pub(crate) fn start(data_dir: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_synapse"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SYNAPSE_")) {
+            command.env_remove(name);
+        }
+        command.args(["serve", "--listen", "127.0.0.1:0", "--segment-bytes", "1048576", "--data-dir"]).arg(data_dir);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().expect("the program starts");
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("its output can be read");
+        let url = line.trim_end().strip_prefix("listening on ").map(str::to_owned);
+        Self { child, url: url.unwrap_or_else(|| panic!("the server did not start: {line:?}")) }
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
