@@ -236,6 +236,18 @@ impl RoomPlanner {
         }
     }
 
+    /// Whether what is allocated could not take, after a frame that is being filled (of this cost; zero for none), one
+    /// more of the greatest cost with the reserve left, but soon will. Never so when nothing is being filled or in
+    /// flight and a spare stands ready: waiting would then be for nothing.
+    pub fn is_short(&self, filling: u64, reserve: u64) -> bool {
+        let capacity = self.room.capacity;
+        let costs = [filling, self.frame_cost_max(reserve), self.keep(reserve)];
+        let left = self.place.and_then(|place| {
+            costs.iter().filter(|cost| **cost > 0).try_fold(place, |place, cost| place.after(*cost, capacity))
+        });
+        left.is_none() && !self.full
+    }
+
     /// Hands a frame of this cost, which fits, to the log. Frames are appended in the order in which they are taken.
     pub fn take(&mut self, cost: u64) {
         self.place = self.place.and_then(|place| place.after(cost, self.room.capacity));
@@ -265,5 +277,40 @@ impl RoomPlanner {
         if state.spare_count == 0 && !state.full {
             self.room.changed.wait_for(&mut state, timeout);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_log_with_a_spare_is_never_short_of_room() {
+        for capacity in [60 << 10, 1 << 20, 64 << 20] {
+            let room = Room::new(capacity + 4096, capacity, 0);
+            for rest in (0..4096).chain([capacity / 4, capacity / 2, capacity]) {
+                *room.state.lock() =
+                    State { appended: 0, rest, spare_count: 1, spares: VecDeque::new(), next_name: 0, full: false };
+                let planner = RoomPlanner::new(Arc::clone(&room));
+                assert!(!planner.is_short(0, crate::limits::RESERVE_BYTES), "{capacity} {rest}");
+            }
+        }
+    }
+
+    #[test]
+    fn short_of_room_until_a_spare_comes() {
+        let (capacity, reserve) = (1 << 20, crate::limits::RESERVE_BYTES);
+        let room = Room::new(capacity + 4096, capacity, 0);
+        room.appended(0, capacity / 2, 0);
+        let mut planner = RoomPlanner::new(Arc::clone(&room));
+        assert!(planner.is_short(0, reserve));
+        room.state.lock().spare_count = 1;
+        planner.refresh();
+        assert!(!planner.is_short(0, reserve) && !planner.is_short(capacity / 4, reserve));
+        // Once the rest is used up by what is being filled, the spare is spoken for.
+        assert!(planner.is_short(capacity / 2 + 1, reserve));
+        room.state.lock().full = true;
+        planner.refresh();
+        assert!(!planner.is_short(capacity / 2 + 1, reserve), "waiting would not help");
     }
 }

@@ -256,12 +256,11 @@ impl Core {
     }
     /// Whether the files that are allocated could not take another full commit, but soon will.
     pub(crate) fn is_room_short(&mut self) -> bool {
-        self.room().refresh();
-        let largest = self.frame_cost_max();
-        let cost = self.commit.cost();
+        let filling = if self.commit.is_empty() { 0 } else { self.commit.cost() };
         // Whatever comes next must be admitted with the reserve left, or it would be refused as if the disk were full.
-        let reserve = self.room().keep(limits::RESERVE_BYTES);
-        self.room().fits(cost, largest + reserve) == Fit::Soon
+        let room = self.room();
+        room.refresh();
+        room.is_short(filling, limits::RESERVE_BYTES)
     }
     /// Whether the clean mark is durable and nothing is left to do.
     pub(crate) fn is_stopped(&self) -> bool {
