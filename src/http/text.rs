@@ -66,7 +66,7 @@ impl DurationText {
             _ => return Err(bad()),
         };
         let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-        let digits = |t: &str| !t.is_empty() && t.len() <= 15 && t.bytes().all(|b| b.is_ascii_digit());
+        let digits = |t: &str| !t.is_empty() && t.len() <= 20 && t.bytes().all(|b| b.is_ascii_digit());
         if !digits(whole) || !digits(fraction) {
             return Err(bad());
         }
@@ -326,6 +326,10 @@ mod tests {
         }
         let text = |ms| serde_json::to_string(&DurationText::from_ms(ms)).expect("text");
         assert_eq!((text(30_000), text(1_250)), ("\"30s\"".to_owned(), "\"1.250s\"".to_owned()));
+        for longest in [DurationText::parse("213503982334d").expect("fits"), DurationText::from_ms(u64::MAX)] {
+            let json = serde_json::to_string(&longest).expect("text");
+            assert_eq!(serde_json::from_str::<DurationText>(&json).expect(&json), longest, "own text is read back");
+        }
     }
 
     #[test]
