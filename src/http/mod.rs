@@ -22,6 +22,8 @@ mod routes;
 mod scrape;
 mod settings;
 mod streams;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod text;
 mod trim;
 
