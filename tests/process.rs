@@ -56,6 +56,7 @@ fn a_killed_server_keeps_every_promise() {
         last.drain().await;
         last.read_all().await;
     });
+    server.terminate();
     let history = recorder.history.lock();
     let answered = history.publishes.iter().filter(|p| p.answer.is_some()).count();
     eprintln!(

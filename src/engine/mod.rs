@@ -34,4 +34,5 @@ pub use api::*;
 pub use delivery::Session;
 pub use handle::Engine;
 pub use options::{EngineFaults, EngineOptions};
+pub use publish::SubmittedEach;
 pub use tail::Tail;

@@ -66,6 +66,14 @@ impl Shared {
 
     /// Hands a command to the core. A full queue is `OVERLOADED`: the caller may try again.
     pub(crate) fn send(&self, command: Command) -> Result<()> {
+        match self.offer(command)? {
+            None => Ok(()),
+            Some(_) => Err(Error::overloaded("the queue of commands")),
+        }
+    }
+
+    /// Hands a command to the core; a full queue gives it back.
+    pub(crate) fn offer(&self, command: Command) -> Result<Option<Command>> {
         if let Some(failure) = self.failure() {
             return Err(failure);
         }
@@ -75,15 +83,18 @@ impl Shared {
         let bytes = command.bytes();
         if bytes > 0 && self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > limits::QUEUE_BYTES_MAX {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(Error::overloaded("the queue of commands"));
+            return Ok(Some(command));
         }
-        self.commands.try_send(command).map_err(|e| {
-            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            match e {
-                TrySendError::Full(_) => Error::overloaded("the queue of commands"),
-                TrySendError::Disconnected(_) => Error::draining(),
+        match self.commands.try_send(command) {
+            Ok(()) => Ok(None),
+            Err(refused) => {
+                self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                match refused {
+                    TrySendError::Full(command) => Ok(Some(command)),
+                    TrySendError::Disconnected(_) => Err(Error::draining()),
+                }
             }
-        })
+        }
     }
 
     /// Notes that the core took a command off the queue.

@@ -2,8 +2,8 @@
 //!
 //! It is a hand-written stream, polled by the task that serves the call: no task, channel or wake-up of its own. While
 //! batches are with the engine the next one is gathered; what is in flight is bounded, beyond that it stops reading, so
-//! that the client's connection waits. A request that the engine has no room for is tried again, in order, before any
-//! later one.
+//! that the client's connection waits. Requests that the engine has no room for are handed over a little later, before
+//! any later one: a client's requests are appended in the order in which it sent them.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::future::BoxFuture;
+use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, Streaming};
 
 use super::publish::{self, Publisher};
 use super::{Shared, pb, status};
 use crate::engine::{Engine, Publish, Published};
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Result};
 
 /// Requests handed to the engine together at most.
 const BATCH_REQUESTS_MAX: usize = 1024;
@@ -26,7 +27,7 @@ const BATCH_REQUESTS_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 2 << 20;
 /// Batches with the engine at a time.
 const BATCHES_IN_FLIGHT_MAX: usize = 4;
-/// Wait before a request is tried again that the engine had no room for.
+/// Wait before requests are handed over again that the engine had no room for.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
 
 /// The answers to one client's requests.
@@ -35,6 +36,8 @@ pub(super) struct PublishStream {
     publisher: Publisher,
     requests: Streaming<pb::PublishStreamRequest>,
     gathered: Batch,
+    /// Runs while the engine has no room.
+    retry: Option<Pin<Box<Sleep>>>,
     in_flight: VecDeque<InFlight>,
     answers: VecDeque<pb::PublishStreamResponse>,
     /// How the stream ends, once nothing more is read.
@@ -46,7 +49,8 @@ pub(super) struct PublishStream {
 #[derive(Default)]
 struct Batch {
     slots: Vec<Slot>,
-    requests: Vec<Publish>,
+    /// Those that are not refused.
+    requests: VecDeque<Publish>,
     bytes: usize,
 }
 
@@ -70,6 +74,7 @@ impl PublishStream {
             publisher,
             requests,
             gathered: Batch::default(),
+            retry: None,
             in_flight: VecDeque::new(),
             answers: VecDeque::new(),
             end: None,
@@ -98,22 +103,36 @@ impl PublishStream {
         match publish.and_then(|publish| self.publisher.request(publish)) {
             Ok(publish) => {
                 self.gathered.bytes += publish.bytes();
-                self.gathered.requests.push(publish);
+                self.gathered.requests.push_back(publish);
                 self.gathered.slots.push(Slot { seq, refused: None });
             }
             Err(error) => self.gathered.slots.push(Slot { seq, refused: Some(error) }),
         }
     }
 
-    /// Hands what was gathered to the engine. Batches go one after the other, each polled once here, which submits it.
-    fn submit(&mut self, cx: &mut Context<'_>) {
+    /// Hands what was gathered to the engine, as far as it has room; whether that got anything on its way.
+    fn submit(&mut self, cx: &mut Context<'_>) -> bool {
         if self.gathered.slots.is_empty() || self.in_flight.len() >= BATCHES_IN_FLIGHT_MAX {
-            return;
+            return false;
         }
-        let Batch { slots, requests, .. } = std::mem::take(&mut self.gathered);
-        let mut batch = InFlight { slots, results: Box::pin(publish_all(self.engine.clone(), requests)), ready: None };
+        if self.retry.as_mut().is_some_and(|retry| retry.as_mut().poll(cx).is_pending()) {
+            return false;
+        }
+        let waiting = self.gathered.requests.len();
+        let submitted = self.engine.submit_each(&mut self.gathered.requests);
+        let slots = self.gathered.take_submitted(waiting - self.gathered.requests.len());
+        self.retry = (!self.gathered.slots.is_empty()).then(|| Box::pin(tokio::time::sleep(RETRY_AFTER)));
+        if let Some(retry) = &mut self.retry {
+            // Only to be woken by it.
+            let _ = retry.as_mut().poll(cx);
+        }
+        if slots.is_empty() {
+            return false;
+        }
+        let mut batch = InFlight { slots, results: Box::pin(submitted.results()), ready: None };
         batch.poll(cx);
         self.in_flight.push_back(batch);
+        true
     }
 
     /// Takes over the answers of batches that are done, in order.
@@ -130,6 +149,19 @@ impl PublishStream {
 }
 
 impl Batch {
+    /// The slots up to the first whose request is not among the so many that are on their way.
+    fn take_submitted(&mut self, mut count: usize) -> Vec<Slot> {
+        let stays = self.slots.iter().position(|slot| {
+            let accepted = slot.refused.is_none();
+            let stays = accepted && count == 0;
+            count -= usize::from(accepted && !stays);
+            stays
+        });
+        self.bytes = self.requests.iter().map(Publish::bytes).sum();
+        let rest = self.slots.split_off(stays.unwrap_or(self.slots.len()));
+        std::mem::replace(&mut self.slots, rest)
+    }
+
     fn is_full(&self) -> bool {
         self.slots.len() >= BATCH_REQUESTS_MAX || self.bytes >= BATCH_BYTES_MAX
     }
@@ -156,9 +188,8 @@ impl Stream for PublishStream {
             }
             this.collect(cx);
             this.gather(cx);
-            let stuck = this.in_flight.len() >= BATCHES_IN_FLIGHT_MAX || this.gathered.slots.is_empty();
-            this.submit(cx);
-            if !this.answers.is_empty() || !stuck {
+            let moved = this.submit(cx);
+            if moved || !this.answers.is_empty() {
                 continue;
             }
             return match &this.end {
@@ -173,28 +204,6 @@ impl Stream for PublishStream {
             };
         }
     }
-}
-
-/// Publishes all; those that the engine had no room for again, in order, until it has.
-async fn publish_all(engine: Engine, requests: Vec<Publish>) -> Vec<Result<Published>> {
-    if requests.is_empty() {
-        return Vec::new();
-    }
-    let spare = requests.clone();
-    let mut results = engine.publish_each(requests).await;
-    while let Some(from) = results.iter().position(is_overloaded) {
-        tokio::time::sleep(RETRY_AFTER).await;
-        let again: Vec<usize> = (from..results.len()).filter(|n| is_overloaded(&results[*n])).collect();
-        let requests = again.iter().map(|n| spare[*n].clone()).collect();
-        for (n, result) in again.into_iter().zip(engine.publish_each(requests).await) {
-            results[n] = result;
-        }
-    }
-    results
-}
-
-fn is_overloaded(result: &Result<Published>) -> bool {
-    result.as_ref().is_err_and(|e| e.reason() == Reason::Overloaded)
 }
 
 fn answer(slot: Slot, results: &mut impl Iterator<Item = Result<Published>>) -> pb::PublishStreamResponse {

@@ -1,5 +1,7 @@
 //! Streams: publish, read, tail, trim, delete, deduplicate, over restarts.
 
+use std::collections::VecDeque;
+
 use synapse::engine::{Expected, ProducerSequence, Publish, Read, TailFrom, Trim, TrimTo};
 use synapse::error::Reason;
 use synapse::format::event::Event;
@@ -77,6 +79,19 @@ fn a_burst_beyond_the_allocated_room_waits_and_is_not_refused() {
     let beyond = Event::new("large", vec![7; 900_000]).into_entry().expect("valid");
     let refused = wait(fixture.engine.publish(Publish::new(stream("s"), vec![beyond]))).expect_err("fits no commit");
     assert_eq!(refused.reason(), Reason::BatchTooLarge);
+}
+
+#[test]
+fn requests_are_appended_in_the_order_in_which_they_are_handed_over() {
+    let fixture = Fixture::new();
+    let large = Event::new("large", vec![7; 20_000]).into_entry().expect("valid");
+    // Each batch is more than goes into one command of the core.
+    let mut batches = vec![VecDeque::from(vec![Publish::new(stream("s"), vec![large; 2]); 20]); 3];
+    let submitted: Vec<_> = batches.iter_mut().map(|batch| fixture.engine.submit_each(batch)).collect();
+    assert!(batches.iter().all(VecDeque::is_empty), "there is room for all of it");
+    let results: Vec<_> = submitted.into_iter().flat_map(|each| wait(each.results())).collect();
+    let ids: Vec<EntryId> = results.into_iter().map(|result| result.expect("publishes").first).collect();
+    assert!(ids.len() == 60 && ids.is_sorted(), "{ids:?}");
 }
 
 #[test]

@@ -34,6 +34,16 @@ impl Server {
     }
 }
 
+impl Server {
+    /// SIGTERM; the server drains and ends well.
+    pub(crate) fn terminate(mut self) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::TERM)
+            .expect("it runs");
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "{status}");
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // It may have ended by itself.

@@ -396,6 +396,14 @@ impl Core {
         }
     }
 
+    /// Closes the commit being filled unless so much more fits into it. What is admitted bit by bit afterwards, up to
+    /// this sum, is in one commit: it never closes one that has a spare of its own and then needs another.
+    fn begin_commit_for(&mut self, cost: u64) {
+        if self.commit.records() > 0 && self.commit.cost() + cost > self.frame_cost_max() {
+            self.close_commit(self.now, false);
+        }
+    }
+
     /// Refuses a command: once everything before it is durable, since that is what the refusal may rest on.
     fn refuse<T: Send + 'static>(&mut self, reply: Reply<T>, error: Error) {
         let observed = self.last_effect();

@@ -59,6 +59,9 @@ impl Core {
         reply: Reply<Vec<Result<Published>>>,
         now: Now,
     ) {
+        if requests.len() > 1 {
+            self.begin_commit_for(requests.iter().map(|request| self.publish_cost_max(request)).sum());
+        }
         let mut results = Vec::with_capacity(requests.len());
         let mut observed = 0;
         for request in requests {
@@ -229,6 +232,16 @@ impl Core {
         }
     }
 
+    /// Upper bound of the room that a request can take, whatever comes before it.
+    fn publish_cost_max(&self, prepared: &PreparedPublish) -> u64 {
+        let request = &prepared.request;
+        let passed = self.names.get(&request.stream).map_or(0, |stream| self.passed_cost(*stream));
+        let made = request.stream.as_str().len() as u64 + NEW_STREAM_COST;
+        // Event ids are part of the entries' bytes.
+        let remembered = (prepared.bytes + request.entries.len() * REMEMBERED_COST) as u64;
+        publish_cost(prepared, None, None) + passed + made + remembered
+    }
+
     /// Upper bound of the room that [`Core::count_passed`] takes.
     fn passed_cost(&self, stream: StreamNumber) -> u64 {
         let Some(slot) = self.streams.get(&stream) else { return 0 };
@@ -352,6 +365,11 @@ fn all_duplicates(events: &[(Option<String>, Option<EntryId>)]) -> Published {
 }
 
 /// Upper bound of the room that a publish takes, with the stream that it may make and what is remembered of it.
+/// What a remembered event id takes beside its bytes.
+const REMEMBERED_COST: usize = 24;
+/// What a new stream takes beside its name.
+const NEW_STREAM_COST: u64 = 512;
+
 fn publish_cost(
     prepared: &PreparedPublish,
     create: Option<&StreamCreated>,
@@ -360,8 +378,9 @@ fn publish_cost(
     let entries = prepared.request.entries.len();
     let content = prepared.bytes + entries * (ENTRY_HEAD_BYTES + 16 + 4);
     let blocks = (content / limits::BLOCK_BYTES_TARGET).max(entries / limits::BLOCK_ENTRIES_MAX) + 1;
-    let remembered: usize = events.map_or(0, |e| e.iter().map(|(id, _)| id.as_ref().map_or(0, String::len) + 24).sum());
-    let create = create.map_or(0, |c| c.name.as_str().len() + 512);
+    let id_bytes = |id: &Option<String>| id.as_ref().map_or(0, String::len);
+    let remembered: usize = events.map_or(0, |e| e.iter().map(|(id, _)| id_bytes(id) + REMEMBERED_COST).sum());
+    let create = create.map_or(0, |c| c.name.as_str().len() + NEW_STREAM_COST as usize);
     let types = entries.min(TYPES_MAX);
     blocks as u64 * block_cost(0, types) + (content + remembered + create + 512) as u64
 }
