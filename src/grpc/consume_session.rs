@@ -77,6 +77,7 @@ struct Consumer {
     requests: Streaming<pb::ConsumeRequest>,
     window: Window,
     held: Held,
+    message_bytes_max: usize,
     /// Lease of the last delivery; `None` if by hand.
     lease: Option<Duration>,
     settling: FuturesOrdered<BoxFuture<'static, Outcome>>,
@@ -125,7 +126,9 @@ impl Consumer {
         caller: Caller,
         mut requests: Streaming<pb::ConsumeRequest>,
     ) -> Result<(Self, Session), Status> {
-        let first = requests.message().await?.and_then(|message| message.request);
+        let message_bytes_max = shared.options.message_bytes_max;
+        let first = requests.message().await.map_err(|found| status::with_reason(found, message_bytes_max))?;
+        let first = first.and_then(|message| message.request);
         let Some(Ask::Open(open)) = first else {
             return Err(status(Error::invalid("open", "must be the first message")));
         };
@@ -147,6 +150,7 @@ impl Consumer {
             held: Held::default(),
             lease: None,
             settling: FuturesOrdered::new(),
+            message_bytes_max,
             outbox: VecDeque::from([Ok(pb::ConsumeResponse { response: Some(opened) })]),
             spoke: true,
         };
@@ -257,7 +261,7 @@ impl Consumer {
 
     fn handle(&mut self, message: Result<Option<pb::ConsumeRequest>, Status>) -> Step {
         let request = match message {
-            Err(status) => return Step::Fail(status),
+            Err(found) => return Step::Fail(status::with_reason(found, self.message_bytes_max)),
             Ok(None) => return Step::Drain,
             Ok(Some(message)) => message.request,
         };

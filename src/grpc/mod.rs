@@ -23,9 +23,11 @@ mod wire;
 
 use std::time::Duration;
 
+use axum::middleware::map_response;
+use axum::response::Response;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 use crate::access::{Caller, Keyring, Permission};
 use crate::engine::Engine;
@@ -109,7 +111,13 @@ pub fn routes(engine: Engine, keyring: Keyring, options: Options, drain: Cancell
         .add_service(health::service(shared));
     let bad = |e: tonic_reflection::server::Error| Error::internal(format!("own descriptors are bad: {e}"));
     routes.add_service(reflection().build_v1().map_err(bad)?).add_service(reflection().build_v1alpha().map_err(bad)?);
-    Ok(routes.routes())
+    let refused = move |response: Response| async move {
+        match Status::from_header_map(response.headers()) {
+            Some(found) if found.code() == Code::OutOfRange => status::with_reason(found, limit).into_http(),
+            _ => response,
+        }
+    };
+    Ok(Routes::from(routes.routes().into_axum_router().layer(map_response(refused))))
 }
 
 /// Reflection lists the services that are served; the descriptors of the others can be looked up.

@@ -43,6 +43,7 @@ pub(super) struct PublishStream {
     /// How the stream ends, once nothing more is read.
     end: Option<Result<(), Status>>,
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
+    message_bytes_max: usize,
 }
 
 /// Requests that are not yet with the engine.
@@ -79,6 +80,7 @@ impl PublishStream {
             answers: VecDeque::new(),
             end: None,
             drain: Box::pin(CancellationToken::clone(&shared.drain).cancelled_owned()),
+            message_bytes_max: shared.options.message_bytes_max,
         }
     }
 
@@ -90,7 +92,9 @@ impl PublishStream {
         while self.end.is_none() && !self.gathered.is_full() {
             match Pin::new(&mut self.requests).poll_next(cx) {
                 Poll::Ready(Some(Ok(request))) => self.take(request),
-                Poll::Ready(Some(Err(status))) => self.end = Some(Err(status)),
+                Poll::Ready(Some(Err(found))) => {
+                    self.end = Some(Err(status::with_reason(found, self.message_bytes_max)));
+                }
                 Poll::Ready(None) => self.end = Some(Ok(())),
                 Poll::Pending => return,
             }

@@ -86,6 +86,16 @@ pub(super) fn message(error: &Error) -> pb::Error {
     }
 }
 
+/// A status as the transport makes it, with a reason where it has one: a message over the limit is a batch too large.
+/// Statuses of ours have theirs already.
+pub(super) fn with_reason(found: Status, message_bytes_max: usize) -> Status {
+    if found.code() != Code::OutOfRange || !found.details().is_empty() {
+        return found;
+    }
+    let message = format!("the message is too large, at most {message_bytes_max} bytes are read");
+    status(Error::new(Reason::BatchTooLarge, message).with("max", message_bytes_max))
+}
+
 fn metadata(error: &Error) -> impl Iterator<Item = (String, String)> {
     error.details().iter().map(|(name, value)| ((*name).to_owned(), bounded(value)))
 }
