@@ -40,8 +40,10 @@ const WINDOW_BYTES_MAX: usize = 64 << 20;
 const CHANNEL_MESSAGES: usize = 4;
 /// Settlements in flight, and answers not yet taken by the transport, beyond which nothing more is read.
 const SETTLEMENTS_MAX: usize = 256;
-/// A session does not ask for less than this part of its window at a time, so that batches stay batches.
+/// A session does not at once ask for less than this part of its window, so that batches stay batches.
 const ASK_PART: usize = 16;
+/// How long it then waits for more room.
+const ASK_DELAY: Duration = Duration::from_millis(5);
 
 type Message = Result<pb::ConsumeResponse, Status>;
 
@@ -75,13 +77,15 @@ struct Consumer {
     holder: Holder,
     publisher: Publisher,
     requests: Streaming<pb::ConsumeRequest>,
+    message_bytes_max: usize,
     window: Window,
     held: Held,
-    message_bytes_max: usize,
     /// Lease of the last delivery; `None` if by hand.
     lease: Option<Duration>,
     settling: FuturesOrdered<BoxFuture<'static, Outcome>>,
     outbox: VecDeque<Message>,
+    /// When the little room that there is will be asked for.
+    ask_at: Option<Instant>,
     /// Something was sent since the last heartbeat was due.
     spoke: bool,
 }
@@ -114,7 +118,7 @@ enum Step {
     GoOn,
     /// The client drained or half-closed.
     Drain,
-    /// The window closed: what was asked is to be taken back.
+    /// The window became smaller: what was asked is to be taken back.
     Pause,
     Fail(Status),
 }
@@ -146,12 +150,13 @@ impl Consumer {
             holder: Holder::Delivery(session.number()),
             publisher: Publisher::new(caller),
             requests,
+            message_bytes_max,
             window,
             held: Held::default(),
             lease: None,
             settling: FuturesOrdered::new(),
-            message_bytes_max,
             outbox: VecDeque::from([Ok(pb::ConsumeResponse { response: Some(opened) })]),
+            ask_at: None,
             spoke: true,
         };
         Ok((consumer, session))
@@ -186,6 +191,7 @@ impl Consumer {
                     self.deliver(delivery)
                 }
                 message = self.requests.message(), if reading => self.handle(message),
+                () = reached(self.ask_at) => Step::GoOn,
                 _ = heartbeat.tick() => self.beat(),
             };
             match step {
@@ -202,14 +208,23 @@ impl Consumer {
         }
     }
 
-    /// Asks the engine for entries where the window has room for a fair part of itself.
-    fn ask(&self, fetch: Fetch) -> Fetch {
+    /// Asks the engine for entries where the window has room for a fair part of itself, or had room for a while.
+    fn ask(&mut self, fetch: Fetch) -> Fetch {
         let Fetch::Idle(mut session) = fetch else { return fetch };
         let entries = self.window.entries.saturating_sub(self.held.entries());
         let bytes = self.window.bytes.saturating_sub(self.held.bytes());
-        if entries == 0 || entries < self.window.entries / ASK_PART || bytes < self.window.bytes / ASK_PART {
+        let little = entries < self.window.entries / ASK_PART || bytes < self.window.bytes / ASK_PART;
+        if entries == 0 || bytes == 0 {
+            self.ask_at = None;
             return Fetch::Idle(session);
         }
+        if little {
+            let now = Instant::now();
+            if now < *self.ask_at.get_or_insert(now + ASK_DELAY) {
+                return Fetch::Idle(session);
+            }
+        }
+        self.ask_at = None;
         let (entries, bytes) = (entries.min(limits::PAGE_ENTRIES_MAX), bytes.min(limits::PAGE_BYTES_DEFAULT));
         let (stop, stopped) = oneshot::channel();
         let answer = Box::pin(async move {
@@ -272,8 +287,9 @@ impl Consumer {
             Some(Ask::Flow(flow)) => match parse_window(&flow) {
                 Err(error) => Step::Fail(status(within("flow", error))),
                 Ok(window) => {
-                    self.window = window;
-                    if window.entries == 0 { Step::Pause } else { Step::GoOn }
+                    let before = std::mem::replace(&mut self.window, window);
+                    let smaller = window.entries < before.entries || window.bytes < before.bytes;
+                    if smaller { Step::Pause } else { Step::GoOn }
                 }
             },
             Some(Ask::Ack(ack)) => self.acknowledge(ack),
@@ -404,6 +420,14 @@ async fn answer(fetch: &mut Fetch) -> (Session, Option<Result<Delivery>>) {
     match fetch {
         Fetch::Asked { answer, .. } => answer.await,
         Fetch::Idle(_) => std::future::pending().await,
+    }
+}
+
+/// Waits for that time; for ever where there is none.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
