@@ -490,7 +490,7 @@ pub struct Claimed {
     pub delivery: Delivery,
     /// Entries that no longer exist; they are no longer pending.
     pub gone: Vec<EntryId>,
-    /// Where to go on, when no ids were named and there is more.
+    /// Where there is more than one answer holds (10,000 entries, 1 MiB): the first id that was left as it was.
     pub next: Option<EntryId>,
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{Candidate, Deliverable, Group, PendingEntry, Window};
 use crate::error::{Error, Reason, Result};
 use crate::format::record::{IdRun, runs};
+use crate::limits;
 use crate::types::{ConsumerNumber, DeliveryNumber, Dispatch, EntryId, IdRange};
 
 /// How much a consumer asks for.
@@ -212,7 +213,8 @@ impl Group {
         ids.iter().map(|id| (*id, due(id))).collect()
     }
 
-    /// Pending entries that a claim of these ids, or of any from an id on, would take; then where to go on.
+    /// Pending entries that a claim of these ids, or of any from an id on, would take; then where to go on. What is
+    /// taken ends where a page does: its bytes are read and sent at once.
     pub fn plan_claim(
         &self,
         ids: &[EntryId],
@@ -226,16 +228,15 @@ impl Group {
         };
         let as_deliverable =
             |id: EntryId, e: &PendingEntry| Deliverable { id, size: e.size, key: self.pending.key_of(id) };
-        if !ids.is_empty() {
-            let mut ids: Vec<EntryId> = ids.to_vec();
-            ids.sort_unstable();
-            ids.dedup();
-            let found = ids.into_iter().filter_map(|id| self.pending.get(id).map(|e| (id, e)));
-            return (found.filter(|(_, e)| idle(e)).map(|(id, e)| as_deliverable(id, e)).collect(), None);
+        if ids.is_empty() {
+            let found = self.pending.range(IdRange { first: from, last: EntryId::MAX }).filter(|(_, e)| idle(e));
+            return page(found.map(|(id, e)| as_deliverable(id, e)), entries_max);
         }
-        let mut found = self.pending.range(IdRange { first: from, last: EntryId::MAX }).filter(|(_, e)| idle(e));
-        let taken: Vec<Deliverable> = found.by_ref().take(entries_max).map(|(id, e)| as_deliverable(id, e)).collect();
-        (taken, found.next().map(|(id, _)| id))
+        let mut ids: Vec<EntryId> = ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        let found = ids.into_iter().filter_map(|id| self.pending.get(id).map(|e| (id, e))).filter(|(_, e)| idle(e));
+        page(found.map(|(id, e)| as_deliverable(id, e)), limits::PAGE_ENTRIES_MAX)
     }
 
     /// Entries that a delivery (a lost session) holds.
@@ -264,4 +265,17 @@ impl Group {
         let held = |id: &&EntryId| self.pending.get(**id).is_some_and(|e| e.consumer != ConsumerNumber::NOBODY);
         Ok(runs(ids.iter().filter(held).copied()))
     }
+}
+
+/// As many as one page holds, at least one; then the first that is left out.
+fn page(found: impl Iterator<Item = Deliverable>, entries_max: usize) -> (Vec<Deliverable>, Option<EntryId>) {
+    let (mut taken, mut bytes) = (Vec::new(), 0);
+    for what in found {
+        bytes += what.size as usize;
+        if taken.len() >= entries_max || (!taken.is_empty() && bytes > limits::PAGE_BYTES_DEFAULT) {
+            return (taken, Some(what.id));
+        }
+        taken.push(what);
+    }
+    (taken, None)
 }

@@ -122,7 +122,7 @@ struct ClaimAnswer {
     delivery: DeliveryAnswer,
     /// Entries that no longer exist; they are no longer pending.
     gone: Vec<IdText>,
-    /// Where to go on, when no ids were named and there is more.
+    /// Where there is more than one answer holds (10,000 entries, 1 MiB): the first id that was left as it was.
     next_id: Option<IdText>,
 }
 
