@@ -32,6 +32,11 @@ impl IdRun {
     pub fn ids(self) -> impl Iterator<Item = EntryId> {
         (0..u64::from(self.count)).map(move |n| EntryId::new(self.first.ms, self.first.seq + n))
     }
+
+    /// The last id. A run holds at least one, and may end with the last sequence number there is.
+    pub fn last(self) -> EntryId {
+        EntryId::new(self.first.ms, self.first.seq + u64::from(self.count).saturating_sub(1))
+    }
 }
 
 /// Packs ids into runs; the order stays as it is.
@@ -39,9 +44,7 @@ pub fn runs(ids: impl IntoIterator<Item = EntryId>) -> Vec<IdRun> {
     let mut out: Vec<IdRun> = Vec::new();
     for id in ids {
         match out.last_mut() {
-            Some(run)
-                if run.first.ms == id.ms && run.first.seq + u64::from(run.count) == id.seq && run.count < u32::MAX =>
-            {
+            Some(run) if run.last().next() == Some(id) && run.first.ms == id.ms && run.count < u32::MAX => {
                 run.count += 1;
             }
             _ => out.push(IdRun { first: id, count: 1 }),

@@ -196,7 +196,7 @@ impl Group {
     }
 
     fn note_leases(&mut self, runs: &[IdRun], deadline_ms: u64) {
-        let ends = runs.iter().map(|r| (r.first, EntryId::new(r.first.ms, r.first.seq + u64::from(r.count) - 1)));
+        let ends = runs.iter().map(|r| (r.first, r.last()));
         let span = ends.reduce(|(first, last), (f, l)| (first.min(f), last.max(l)));
         if let Some((first, last)) = span {
             self.pending.note_lease(first, last, deadline_ms);

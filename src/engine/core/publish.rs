@@ -178,13 +178,7 @@ impl Core {
         }
         let each = each.filter(|each| each.iter().any(|(_, duplicate)| *duplicate));
         let count = each.as_ref().map_or(plan.ids.count, |each| each.len() as u32);
-        Published {
-            first: plan.ids.first,
-            last: EntryId::new(plan.ids.first.ms, plan.ids.first.seq + u64::from(plan.ids.count) - 1),
-            count,
-            duplicate: false,
-            each,
-        }
+        Published { first: plan.ids.first, last: plan.ids.last(), count, duplicate: false, each }
     }
 
     /// Appends entries with their ids to a stream.
@@ -293,8 +287,7 @@ fn find_duplicate(stream: &Stream, prepared: &PreparedPublish, now: Now) -> Resu
     let found =
         stream.dedup.find_request(&producer.producer, producer.sequence, prepared.hash, settings, now.engine_ms)?;
     Ok(found.map(|found| {
-        let first = found.entries.first;
-        let last = EntryId::new(first.ms, first.seq + u64::from(found.entries.count) - 1);
+        let (first, last) = (found.entries.first, found.entries.last());
         Published { first, last, count: found.entries.count, duplicate: true, each: None }
     }))
 }
@@ -359,7 +352,7 @@ fn event_id(entry: &NewEntry) -> Option<String> {
 fn all_duplicates(events: &[(Option<String>, Option<EntryId>)]) -> Published {
     let ids: Vec<EntryId> = events.iter().filter_map(|(_, duplicate)| *duplicate).collect();
     let (first, last) = (ids.first().copied().unwrap_or_default(), ids.last().copied().unwrap_or_default());
-    let run = ids.windows(2).all(|pair| pair[0].ms == pair[1].ms && pair[0].seq + 1 == pair[1].seq);
+    let run = ids.windows(2).all(|pair| pair[0].ms == pair[1].ms && pair[0].next() == Some(pair[1]));
     let each = (!run).then(|| ids.iter().map(|id| (*id, true)).collect());
     Published { first, last, count: ids.len() as u32, duplicate: true, each }
 }
