@@ -144,7 +144,8 @@ fn check(request: &Publish, options: &EngineOptions) -> Result<usize> {
             format!("{count} events in one request, at most {max} are allowed"),
             count,
             max,
-        ));
+        )
+        .violation("events", format!("at most {max}")));
     }
     let mut bytes = 0;
     for (n, entry) in request.entries.iter().enumerate() {
@@ -165,7 +166,8 @@ fn check(request: &Publish, options: &EngineOptions) -> Result<usize> {
             format!("the request has {bytes} bytes, at most {max} are allowed"),
             bytes,
             max,
-        ));
+        )
+        .violation("events", format!("at most {max} bytes together")));
     }
     if matches!(request.ids, IdRequest::Exact(_)) && count != 1 {
         return Err(Error::invalid("ids", "an exact id goes with one entry only"));

@@ -179,6 +179,12 @@ pub(super) fn within(place: &str, error: Error) -> Error {
     }
 }
 
+/// The error of a value that does not stand in the field which the error names.
+pub(super) fn named(field: &str, error: Error) -> Error {
+    let why = error.violations().first().map(|(_, description)| description.clone());
+    Error::new(error.reason(), format!("{field}: {}", error.message())).violation(field, why.unwrap_or_default())
+}
+
 /// Seconds since the Unix epoch at the end of the year 9999.
 const TIMESTAMP_SECONDS_MAX: i64 = 253_402_300_799;
 

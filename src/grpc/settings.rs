@@ -2,7 +2,7 @@
 
 use prost_types::FieldMask;
 
-use super::convert::{duration_ms, span_ms, unsupported};
+use super::convert::{duration_ms, named, span_ms, unsupported, within};
 use super::pb;
 use super::publish::durability;
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ pub(super) fn stream(settings: Option<pb::StreamSettings>) -> Result<StreamSetti
         retention: settings.retention.map_or(Ok(Retention::default()), retention)?,
         dedup: settings.dedup.map_or(Ok(DedupSettings::default()), dedup)?,
     };
-    out.validate()?;
+    out.validate().map_err(|e| within("settings", e))?;
     Ok(out)
 }
 
@@ -103,10 +103,14 @@ pub(super) fn group(settings: Option<pb::GroupSettings>) -> Result<GroupSettings
         backoff_ms: settings.backoff.iter().enumerate().map(step).collect::<Result<_>>()?,
         dispatch: dispatch(settings.dispatch)?,
         pending_max: if settings.pending_max == 0 { default.pending_max } else { settings.pending_max },
-        dead_letter_stream: (!dead_letters.is_empty()).then(|| StreamName::parse(&dead_letters)).transpose()?,
+        dead_letter_stream: (!dead_letters.is_empty()).then(|| place(&dead_letters)).transpose()?,
     };
-    out.validate()?;
+    out.validate().map_err(|e| within("settings", e))?;
     Ok(out)
+}
+
+fn place(name: &str) -> Result<StreamName> {
+    StreamName::parse(name).map_err(|e| named("settings.dead_letter_stream", e))
 }
 
 fn dispatch(value: i32) -> Result<Dispatch> {
