@@ -22,7 +22,13 @@ impl Engine {
         };
         let CreateGroup { stream, group, settings, create_stream, .. } = request;
         let key = group_key(&stream, &group);
-        self.ask(|reply| Command::CreateGroup { key, cursor, settings, create_stream, reply }).await
+        let info = self.ask(|reply| Command::CreateGroup { key, cursor, settings, create_stream, reply }).await?;
+        Ok(self.completed(info).await)
+    }
+
+    /// With what only the stored entries tell, unless the group is gone again.
+    async fn completed(&self, info: GroupInfo) -> GroupInfo {
+        self.group(&info.stream, &info.name).await.unwrap_or(info)
     }
 
     /// What is known of a group.
@@ -69,7 +75,8 @@ impl Engine {
         settings: GroupSettings,
     ) -> Result<GroupInfo> {
         let key = group_key(stream, group);
-        self.ask(|reply| Command::UpdateGroup { key, settings, reply }).await
+        let info = self.ask(|reply| Command::UpdateGroup { key, settings, reply }).await?;
+        Ok(self.completed(info).await)
     }
 
     /// Deletes a group with what is pending.

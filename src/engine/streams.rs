@@ -47,7 +47,9 @@ impl Engine {
 
     /// Gives a stream other settings.
     pub async fn update_stream(&self, name: &StreamName, settings: StreamSettings) -> Result<StreamInfo> {
-        self.ask(|reply| Command::UpdateStream { name: name.clone(), settings, reply }).await
+        let info = self.ask(|reply| Command::UpdateStream { name: name.clone(), settings, reply }).await?;
+        // With what only the stored entries tell, unless the stream is gone again.
+        Ok(self.stream(name).await.unwrap_or(info))
     }
 
     /// Deletes a stream with its entries and groups.
