@@ -1,5 +1,6 @@
 //! `synapse.v1.StreamService`: the catalogue of streams, trimming and deleting.
 
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::convert::{bounded, id, ids, pb_id, pb_time, time_ms};
@@ -9,6 +10,7 @@ use super::{Shared, pb, settings};
 use crate::access::Permission;
 use crate::engine::{StreamInfo, Trim, TrimTo};
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::types::StreamName;
 
 /// Streams of a page, unless asked otherwise.
@@ -49,13 +51,7 @@ impl StreamService for Streams {
         let max = bounded("page_size", request.page_size, PAGE_DEFAULT, PAGE_MAX).map_err(status)?;
         let after = page_token(&request.page_token).map_err(status)?;
         let found = self.0.engine.streams(&request.prefix, after.as_ref(), max).await.map_err(status)?;
-        // A page that the engine filled may have more behind it, whatever of it the caller may see.
-        let more = if found.len() == max { found.last().map(|info| info.name.to_string()) } else { None };
-        let visible = found.into_iter().filter(|info| caller.allows(Permission::Read, info.name.as_str()));
-        Ok(Response::new(pb::ListStreamsResponse {
-            streams: visible.map(message).collect(),
-            next_page_token: more.unwrap_or_default(),
-        }))
+        Ok(Response::new(page(found, max, |name| caller.allows(Permission::Read, name))))
     }
 
     async fn update_stream(
@@ -128,6 +124,27 @@ fn page_token(token: &str) -> Result<Option<StreamName>> {
     StreamName::parse(token).map(Some).map_err(|_| Error::invalid("page_token", "is not one that this server gave"))
 }
 
+/// A page of the streams that were found, of which `asked` were asked for: at least one, up to a page's bytes. A full
+/// one may have more behind it, whatever of it the caller may see.
+fn page(found: Vec<StreamInfo>, asked: usize, visible: impl Fn(&str) -> bool) -> pb::ListStreamsResponse {
+    let (count, mut looked_at, mut bytes) = (found.len(), 0, 0);
+    let (mut streams, mut last) = (Vec::new(), String::new());
+    for info in found {
+        let name = info.name.to_string();
+        if visible(&name) {
+            let stream = message(info);
+            bytes += stream.encoded_len();
+            if bytes > limits::PAGE_BYTES_DEFAULT && !streams.is_empty() {
+                break;
+            }
+            streams.push(stream);
+        }
+        (last, looked_at) = (name, looked_at + 1);
+    }
+    let more = looked_at < count || count == asked;
+    pb::ListStreamsResponse { streams, next_page_token: if more { last } else { String::new() } }
+}
+
 fn trim_to(request: &pb::TrimStreamRequest) -> Result<TrimTo> {
     let before_time = request.before_time.as_ref().map(|time| time_ms("before_time", time)).transpose()?;
     let set = [
@@ -170,6 +187,31 @@ fn message(info: StreamInfo) -> pb::StreamInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_of_streams_have_room_in_a_message() {
+        let group = |n| crate::types::GroupName::parse(&format!("{n:0200}")).expect("valid");
+        let info = |n| StreamInfo {
+            name: StreamName::parse(&format!("s-{n}")).expect("valid"),
+            number: n,
+            settings: Default::default(),
+            length: 0,
+            bytes: 0,
+            first: None,
+            last: Default::default(),
+            appended: 0,
+            deleted_max: Default::default(),
+            created_ms: 0,
+            groups: (0..1000).map(group).collect(),
+        };
+        let found = || (0..9).map(info).collect::<Vec<_>>();
+        let all = page(found(), 100, |_| true);
+        assert_eq!((all.streams.len(), all.next_page_token.as_str()), (5, "s-4"));
+        let few = page(found(), 100, |name| name > "s-4");
+        assert_eq!((few.streams.len(), few.next_page_token.as_str()), (4, ""));
+        let none = page(found(), 9, |_| false);
+        assert_eq!((none.streams.len(), none.next_page_token.as_str()), (0, "s-8"));
+    }
 
     #[test]
     fn a_trim_has_one_goal() {
