@@ -1,5 +1,19 @@
 //! The front ends as clients see them: over real sockets, one binary, a module a topic.
 
+#[path = "wire/grpc.rs"]
+mod grpc;
+#[path = "wire/grpc_conduct.rs"]
+mod grpc_conduct;
+#[path = "wire/grpc_consume.rs"]
+mod grpc_consume;
+#[path = "wire/grpc_groups.rs"]
+mod grpc_groups;
+#[path = "wire/grpc_publish.rs"]
+mod grpc_publish;
+#[path = "wire/grpc_refusals.rs"]
+mod grpc_refusals;
+#[path = "wire/grpc_streams.rs"]
+mod grpc_streams;
 #[path = "wire/http.rs"]
 mod http;
 #[path = "wire/http_groups.rs"]
