@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::api::{
-    Acknowledge, CreateGroup, Extend, GroupInfo, ListPending, Nack, PendingInfo, Read, Seeked, Settled, StartAt,
+    Acknowledge, CreateGroup, Extend, GroupInfo, ListPending, Nack, PendingInfo, Seeked, Settled, StartAt,
 };
 use super::command::{Command, Cursor};
 use super::handle::{Engine, check_count, check_ids, group_key};
@@ -49,8 +49,8 @@ impl Engine {
         let undelivered = if info.undelivered > 0 { info.cursor.next() } else { None };
         let Some(first) = pending.into_iter().chain(undelivered).min() else { return Ok(None) };
         let range = IdRange { first, last: EntryId::MAX };
-        let page = self.read(Read { range, entries_max: 1, ..Read::all(stream.clone()) }).await?;
-        Ok(page.entries.first().map(|e| e.append_ms))
+        let view = self.view(stream)?;
+        Ok(self.first_readable(view, range).await?.map(|e| e.append_ms))
     }
 
     /// The groups of a stream, by name.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::api::Page;
 use super::cache::BlockCache;
 use super::view::{Place, StreamView};
-use crate::error::Result;
+use crate::error::{Reason, Result};
 use crate::format::block::{BlockEntry, BlockRef, BlockView, FileId, FileSpan};
 use crate::format::event::EventView;
 use crate::group::Candidate;
@@ -65,7 +65,8 @@ impl Reader {
         (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 
-    /// A page of the range, in either direction. `None`: it needs the disk, which is to be avoided.
+    /// A page of the range, in either direction, up to damage where there is some: the next page begins there, and
+    /// fails. `None`: it needs the disk, which is to be avoided.
     pub(crate) fn page(
         &self,
         view: &StreamView,
@@ -79,7 +80,14 @@ impl Reader {
         let mut bytes = 0;
         let mut cursor = self.cursor(view, range, reverse, disk);
         loop {
-            let Some(batch) = cursor.next_block()? else { return Ok(None) };
+            let batch = match (cursor.next_block(), page.entries.last()) {
+                (Err(error), Some(last)) if error.reason() == Reason::Corrupt => {
+                    page.next = if reverse { last.id.prev() } else { last.id.next() };
+                    return Ok(Some(page));
+                }
+                (batch, _) => batch?,
+            };
+            let Some(batch) = batch else { return Ok(None) };
             if batch.is_empty() {
                 return Ok(Some(page));
             }
@@ -96,7 +104,19 @@ impl Reader {
         }
     }
 
-    /// Entries after an id as candidates of a group, with how far was looked.
+    /// The first entry of the range that can be read: damaged blocks are stepped over.
+    pub(crate) fn first(&self, view: &StreamView, range: IdRange, disk: Disk) -> Result<Option<Option<StoredEntry>>> {
+        let mut cursor = self.cursor(view, range, false, disk);
+        loop {
+            let before = cursor.rest;
+            match cursor.next_block() {
+                Err(error) if error.reason() == Reason::Corrupt && cursor.rest != before => {}
+                batch => return Ok(batch?.map(|entries| entries.into_iter().next().map(Into::into))),
+            }
+        }
+    }
+
+    /// Entries after an id as candidates of a group, up to damage where there is some, with how far was looked.
     pub(crate) fn candidates(
         &self,
         view: &StreamView,
@@ -113,7 +133,11 @@ impl Reader {
         }
         let mut cursor = self.cursor(view, IdRange { first, last }, false, disk);
         while out.len() < max {
-            let Some(batch) = cursor.next_block()? else { return Ok(None) };
+            let batch = match cursor.next_block() {
+                Err(error) if error.reason() == Reason::Corrupt && !out.is_empty() => break,
+                batch => batch?,
+            };
+            let Some(batch) = batch else { return Ok(None) };
             if batch.is_empty() {
                 return Ok(Some((out, last)));
             }
@@ -276,7 +300,7 @@ struct Cursor<'a> {
 
 impl Cursor<'_> {
     /// The existing entries of the next block that has any, in the order of the walk; empty at the end; `None` where
-    /// the disk would be needed and is to be avoided.
+    /// the disk would be needed and is to be avoided. After an error over a block the walk goes on behind it.
     fn next_block(&mut self) -> Result<Option<Vec<BlockEntry>>> {
         while let Some(range) = self.rest {
             let Some(block) = self.next_ref(range)? else {
@@ -285,11 +309,11 @@ impl Cursor<'_> {
                 }
                 return Ok(None);
             };
+            self.advance(range, &block);
             let Some(view) = self.reader.view_of(&block, self.disk)? else { return Ok(None) };
             let entries = if block.first < range.first { view.entries_from(range.first) } else { view.entries() };
             let mut entries: Vec<BlockEntry> = entries.take_while(|e| e.id <= range.last).collect();
             self.view.retain_existing(&mut entries, |e| e.id);
-            self.advance(range, &block);
             if !entries.is_empty() {
                 if self.reverse {
                     entries.reverse();

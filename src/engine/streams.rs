@@ -5,12 +5,12 @@ use std::sync::Arc;
 use super::api::{Page, Read, StreamInfo, Trim, TrimTo, Trimmed};
 use super::command::{Command, PreparedTrim};
 use super::handle::{Engine, check_count, check_ids};
-use super::reader::Reader;
+use super::reader::{Disk, Reader};
 use super::view::{Extent, StreamView};
 use crate::error::{Error, Reason, Result};
 use crate::format::record::DeletedEntry;
 use crate::limits;
-use crate::types::{EntryId, IdRange, StreamName, StreamSettings};
+use crate::types::{EntryId, IdRange, StoredEntry, StreamName, StreamSettings};
 
 /// How often a trim is measured again because something else was trimmed or deleted meanwhile.
 const TRIM_TRIES: usize = 16;
@@ -25,8 +25,8 @@ impl Engine {
     pub async fn stream(&self, name: &StreamName) -> Result<StreamInfo> {
         let mut info = self.ask(|reply| Command::StreamInfo { name: name.clone(), reply }).await?;
         if info.length > 0 {
-            let page = self.read(Read { entries_max: 1, ..Read::all(name.clone()) }).await?;
-            info.first = page.entries.first().map(|e| e.id);
+            let view = self.view(name)?;
+            info.first = self.first_readable(view, IdRange::ALL).await?.map(|e| e.id);
         }
         Ok(info)
     }
@@ -71,6 +71,11 @@ impl Engine {
         self.read_with(move |reader, disk| reader.page(&view, range, reverse, entries_max, bytes_max, disk)).await
     }
 
+    /// The first entry of the range that can be read: what is known of a stream does not depend on damage to its head.
+    pub(super) async fn first_readable(&self, view: Arc<StreamView>, range: IdRange) -> Result<Option<StoredEntry>> {
+        self.read_with(move |reader, disk| reader.first(&view, range, disk)).await
+    }
+
     /// Drops the oldest entries of a stream.
     pub async fn trim(&self, request: Trim) -> Result<Trimmed> {
         let view = self.view(&request.stream)?;
@@ -108,9 +113,7 @@ impl Engine {
 }
 
 async fn first_of(engine: &Engine, view: &Arc<StreamView>) -> Result<Option<EntryId>> {
-    let view = Arc::clone(view);
-    let page = engine.read_with(move |reader, disk| reader.page(&view, IdRange::ALL, false, 1, 1, disk)).await?;
-    Ok(page.entries.first().map(|e| e.id))
+    Ok(engine.first_readable(Arc::clone(view), IdRange::ALL).await?.map(|e| e.id))
 }
 
 /// Where a trim comes to, and what goes by it; `None` where nothing does.
@@ -129,9 +132,8 @@ fn prepare_trim(reader: &Reader, view: &StreamView, to: TrimTo) -> Result<Option
     if measure.entries == 0 {
         return Ok(None);
     }
-    let page =
-        reader.page(view, IdRange { first: before, last: EntryId::MAX }, false, 1, 1, super::reader::Disk::Allowed)?;
-    let first = page.and_then(|p| p.entries.first().map(|e| e.id));
+    let kept = IdRange { first: before, last: EntryId::MAX };
+    let first = reader.first(view, kept, Disk::Allowed)?.flatten().map(|e| e.id);
     let trim = PreparedTrim {
         stream: view.number,
         removals: extent.removals,
