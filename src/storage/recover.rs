@@ -191,9 +191,6 @@ impl Recovery<'_> {
     fn run(mut self, found: Found) -> Result<(Log, RecoveryReport)> {
         self.adopt_spares(&found.spares)?;
         self.report.segments = found.segments.len() as u64;
-        if let Some(first) = found.segments.first() {
-            (self.report.first, self.log.end) = (LogPosition(first.0), LogPosition(first.0));
-        }
         for (i, id) in found.segments.iter().enumerate() {
             if LogPosition(id.0) != self.log.end {
                 let why = format!("the log lacks positions {} to {}: a file is missing", self.log.end, id.0);
