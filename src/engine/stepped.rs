@@ -13,6 +13,9 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::storage::{Files, LogOptions, RecoveryReport};
 
+/// Rounds after which an engine that still moves, or a future that still waits, is taken to do so for ever.
+const ROUNDS_MAX: u32 = 100_000;
+
 /// The parts of an engine with their handle.
 pub struct Stepped {
     parts: Parts,
@@ -85,9 +88,13 @@ impl Stepped {
         true
     }
 
-    /// Steps everything until nothing moves.
+    /// Steps everything until nothing moves. Fails the test where that never comes.
     pub fn settle(&mut self) {
-        while self.step_core() | self.parts.jobs.work_once() | self.step_log() {}
+        let mut rounds = 0;
+        while self.step_core() | self.parts.jobs.work_once() | self.step_log() {
+            rounds += 1;
+            assert!(rounds < ROUNDS_MAX, "the engine goes round and round");
+        }
     }
 
     /// Stops in order: everything is written, then the mark of a clean stop. Nothing is taken afterwards.
@@ -104,7 +111,7 @@ impl Stepped {
     pub fn run<T>(&mut self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         let mut context = Context::from_waker(Waker::noop());
-        for _ in 0..100_000 {
+        for _ in 0..ROUNDS_MAX {
             if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
                 return value;
             }

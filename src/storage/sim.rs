@@ -120,6 +120,26 @@ impl SimDisk {
         after
     }
 
+    /// A disk that holds these files, all durable.
+    pub fn of_files(seed: u64, budget: u64, files: BTreeMap<String, Vec<u8>>) -> Self {
+        let disk = Self::new(seed, budget);
+        let mut state = disk.0.lock();
+        for (name, bytes) in files {
+            let inode = state.inodes.len();
+            state.inodes.push(Inode { durable: bytes.clone(), current: bytes, pending: Vec::new() });
+            state.names.insert(name, inode);
+        }
+        state.durable_names = state.names.clone();
+        drop(state);
+        disk
+    }
+
+    /// Every file as reads see it, by name.
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = self.0.lock();
+        state.names.iter().map(|(name, inode)| (name.clone(), state.inodes[*inode].current.clone())).collect()
+    }
+
     /// Changes stored bytes of a file, as decay or a stray write would. Answers whether the file was long enough.
     pub fn corrupt(&self, name: &str, offset: usize, change: impl FnOnce(&mut [u8])) -> bool {
         let mut state = self.0.lock();
