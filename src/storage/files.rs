@@ -5,11 +5,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
@@ -42,6 +43,8 @@ pub trait LogFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Length in bytes.
     fn length(&self) -> io::Result<u64>;
+    /// Says that this stretch, which is synced, is not soon read from this file. Does nothing but free memory.
+    fn uncache(&self, offset: u64, length: u64);
 }
 
 /// A folder of the file system.
@@ -171,6 +174,10 @@ impl LogFile for RealFile {
     }
     fn length(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+    fn uncache(&self, offset: u64, length: u64) {
+        // Advice: where it is not taken, the pages go when the system wants them.
+        let _ = rustix::fs::fadvise(&self.0, offset, NonZeroU64::new(length), Advice::DontNeed);
     }
 }
 

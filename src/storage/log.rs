@@ -13,6 +13,7 @@ use super::files::{Files, LogFile, failed};
 use super::options::LogOptions;
 use super::reader::LogReader;
 use super::room::{LogAllocator, Room, RoomPlanner, Spare};
+use super::trail::Trail;
 use crate::clock::Now;
 use crate::error::{Error, Reason, Result};
 use crate::format::block::{BlockMeta, BlockRef, FileId, FileSpan, types_of};
@@ -124,6 +125,7 @@ pub struct Log {
     /// Time of the last frame.
     pub(super) last: Now,
     pub(super) poisoned: Option<Error>,
+    pub(super) trail: Trail,
 }
 
 impl Log {
@@ -158,6 +160,7 @@ impl Log {
                 return Err(self.poison(failure));
             }
             self.synced = self.end;
+            self.trail.synced(&live.file, live.offset);
         }
         Ok(self.synced)
     }
@@ -254,6 +257,7 @@ impl Log {
         write_ends(&live, self.end, self.last)
             .and_then(|()| if skip { Ok(()) } else { live.file.sync() })
             .map_err(|error| Failure::new("sealing", &name, error))?;
+        self.trail.synced(&live.file, live.header.length);
         Ok(SealedSegment { file: live.id, end: self.end, spans: live.index.spans(live.id) })
     }
 

@@ -16,6 +16,7 @@ pub mod sim;
 mod store;
 #[cfg(test)]
 mod tests;
+mod trail;
 
 pub use files::{Files, LogFile, RealFiles};
 pub use log::{Appended, FrameParts, Log, Record, SealedSegment};

@@ -15,6 +15,7 @@ use super::log::{Live, Log, Salts, SealedSegment, write_ends};
 use super::options::LogOptions;
 use super::room::{Room, Spare, parse_spare_name};
 use super::scan::{ScannedFrame, Scanner, corrupt};
+use super::trail::Trail;
 use crate::clock::Now;
 use crate::error::{Error, Reason, Result};
 use crate::format::block::{BlockRef, FileId, types_of};
@@ -139,6 +140,7 @@ impl Log {
             synced: LogPosition(0),
             last: Now::default(),
             poisoned: None,
+            trail: Trail::default(),
         };
         let report = RecoveryReport { unknown_files: found.unknown.clone(), ..RecoveryReport::default() };
         Recovery { log, report, visitor, now }.run(found)
