@@ -2,6 +2,8 @@
 
 #[path = "wire/grpc.rs"]
 mod grpc;
+#[path = "wire/grpc_access.rs"]
+mod grpc_access;
 #[path = "wire/grpc_conduct.rs"]
 mod grpc_conduct;
 #[path = "wire/grpc_consume.rs"]
