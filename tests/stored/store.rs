@@ -15,8 +15,8 @@ use synapse::format::fields;
 use synapse::format::segment::StoreId;
 use synapse::storage::{Files, LogOptions};
 use synapse::types::{
-    ConsumerName, Dispatch, EntryId, GroupName, GroupSettings, IdRange, NewEntry, ProducerId, StreamName,
-    StreamSettings,
+    ConsumerName, DedupSettings, Dispatch, EntryId, GroupName, GroupSettings, IdRange, NewEntry, ProducerId,
+    StreamName, StreamSettings,
 };
 
 pub(crate) const SEGMENT_BYTES: u64 = 64 << 10;
@@ -69,7 +69,7 @@ pub(crate) fn remembered_request() -> Publish {
 
 /// An event whose id the stream `orders` remembers.
 pub(crate) fn remembered_event() -> Publish {
-    Publish { dedup_by_event_id: true, ..Publish::new(stream("orders"), vec![event(1003, 120)]) }
+    Publish { dedup_by_event_id: true, ..Publish::new(stream("orders"), vec![event(1000, 120)]) }
 }
 
 struct Work {
@@ -157,8 +157,7 @@ impl Work {
         let got = self.pull("orders", "workers", "w2", 5);
         self.acknowledge("orders", "workers", &got[..1]);
         let engine = self.stepped.engine().clone();
-        let settings = StreamSettings { description: "orders, kept".into(), ..StreamSettings::default() };
-        self.stepped.run(engine.update_stream(&s, settings)).expect("updates");
+        self.stepped.run(engine.update_stream(&s, settings("orders, kept"))).expect("updates");
         let settings = GroupSettings { pending_max: 500, dispatch: Dispatch::KeyOrdered, ..GroupSettings::by_hand() };
         self.stepped.run(engine.update_group(&s, &g, settings)).expect("updates");
         let logs = self.publish("logs", 1, 300);
@@ -194,7 +193,7 @@ impl Work {
 
     fn create_stream(&mut self, name: &str) {
         let engine = self.stepped.engine().clone();
-        let settings = StreamSettings { description: format!("all {name}"), ..StreamSettings::default() };
+        let settings = settings(&format!("all {name}"));
         self.stepped.run(engine.create_stream(stream(name), settings)).expect("creates");
     }
 
@@ -229,6 +228,12 @@ impl Work {
         let request = Trim { stream: stream(name), to: TrimTo::KeepEntries(keep), dry_run: false };
         assert!(self.stepped.run(engine.trim(request)).expect("trims").entries > 0);
     }
+}
+
+/// Settings of a stream that remembers what it got until it is looked at.
+fn settings(description: &str) -> StreamSettings {
+    let dedup = DedupSettings { window_ms: 3_600_000, ..DedupSettings::default() };
+    StreamSettings { description: description.into(), dedup, ..StreamSettings::default() }
 }
 
 /// The event of this number.

@@ -57,6 +57,8 @@ impl Pristine {
         let folder = sessions.pop().expect("there are sessions");
         let seen = seen_in(&folder).expect("a sound store is read");
         assert!(!seen.has_gaps());
+        let is_remembered = |what: &str| seen.facts[&format!("remembered {what}")].contains("duplicate: true");
+        assert!(is_remembered("request") && is_remembered("event"), "{:?}", seen.facts);
         let mut live = folder.iter().filter_map(|(name, bytes)| Some((name.clone(), Segment::read(name, bytes)?)));
         let live = live.next_back().expect("a store has segments");
         let last = live.1.frames.last().expect("it was stopped in order");
