@@ -7,6 +7,8 @@
 
 #[path = "stored/damage.rs"]
 mod damage;
+#[path = "stored/fixture.rs"]
+mod fixture;
 #[path = "stored/seen.rs"]
 mod seen;
 #[path = "stored/store.rs"]

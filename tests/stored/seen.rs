@@ -115,7 +115,7 @@ fn walk(stepped: &mut Stepped, name: &str, reverse: bool) -> Result<List> {
 }
 
 /// Has a group deliver all that it can; where it stands before damage it is moved to right behind it, by hand.
-fn drain(stepped: &mut Stepped, name: &str, of: &str) -> Result<List> {
+pub(crate) fn drain(stepped: &mut Stepped, name: &str, of: &str) -> Result<List> {
     let mut list = List::default();
     for _ in 0..STEPS_MAX {
         let engine = stepped.engine().clone();
