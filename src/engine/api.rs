@@ -494,6 +494,15 @@ pub struct Claimed {
     pub next: Option<EntryId>,
 }
 
+/// A page of dead letters.
+#[derive(Clone, Debug, Default)]
+pub struct DeadLetterPage {
+    /// In the order of their stream.
+    pub letters: Vec<DeadLetter>,
+    /// Where there may be more: the id after which the next page begins.
+    pub next_after: Option<EntryId>,
+}
+
 /// A dead letter: the original entry with what is known of its end.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::api::{DeadLetter, DeadLetterChoice, Read, RedriveTo, Redriven};
+use super::api::{DeadLetter, DeadLetterChoice, DeadLetterPage, Read, RedriveTo, Redriven};
 use super::command::{Command, RedriveOne};
 use super::dead_letter;
 use super::handle::{Engine, check_count, check_ids, group_key};
@@ -33,24 +33,32 @@ struct Letter {
 }
 
 impl Engine {
-    /// Dead letters of a group in the order in which they came, after an id of their stream.
+    /// Dead letters of a group in the order in which they came, after an id of their stream: at least one, up to a
+    /// page's bytes.
     pub async fn dead_letters(
         &self,
         stream: &StreamName,
         group: &GroupName,
         after: Option<EntryId>,
         max: usize,
-    ) -> Result<Vec<DeadLetter>> {
+    ) -> Result<DeadLetterPage> {
         check_count("max", max, limits::PAGE_ENTRIES_MAX)?;
         let letters = self.letters(stream, group).await?;
-        let mut out = Vec::new();
+        let (mut out, mut bytes) = (Vec::<DeadLetter>::new(), 0);
         let mut from = after.map_or(Some(EntryId::ZERO), EntryId::next);
-        while let Some(first) = from {
+        while let Some(first) = from.filter(|_| out.len() < max) {
             let (page, next) = letters.page(IdRange { first, last: EntryId::MAX }, max - out.len()).await?;
-            out.extend(page.into_iter().map(|l| l.read));
-            from = next.filter(|_| out.len() < max);
+            from = next;
+            for Letter { read, .. } in page {
+                bytes += read.entry.bytes.len();
+                if let Some(last) = out.last().filter(|_| bytes > limits::PAGE_BYTES_DEFAULT) {
+                    return Ok(DeadLetterPage { next_after: Some(last.id), letters: out });
+                }
+                out.push(read);
+            }
         }
-        Ok(out)
+        let next_after = out.last().map(|last| last.id).filter(|_| from.is_some());
+        Ok(DeadLetterPage { letters: out, next_after })
     }
 
     /// Sends dead letters back.

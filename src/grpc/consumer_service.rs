@@ -191,7 +191,7 @@ impl ConsumerService for Consumers {
         let info = self.0.engine.group(&stream, &group).await.map_err(status)?;
         let place = info.settings.dead_letter_stream.unwrap_or(stream.clone());
         let found = self.0.engine.dead_letters(&stream, &group, after, max).await.map_err(status)?;
-        Ok(Response::new(dead_letters::page(&place, found, max)))
+        Ok(Response::new(dead_letters::page(&place, found)))
     }
 
     async fn redrive_dead_letters(

@@ -3,9 +3,8 @@
 use super::convert::{ids, pb_id, pb_ids, pb_time, unsupported, within};
 use super::pb;
 use super::wire::Recorded;
-use crate::engine::{DeadLetter, DeadLetterChoice, RedriveTo, Redriven};
+use crate::engine::{DeadLetter, DeadLetterChoice, DeadLetterPage, RedriveTo, Redriven};
 use crate::error::{Error, Result};
-use crate::limits;
 use crate::types::StreamName;
 
 /// Which dead letters a request means.
@@ -46,20 +45,11 @@ pub(super) fn purged(purged: &Redriven) -> pb::PurgeDeadLettersResponse {
     pb::PurgeDeadLettersResponse { done: purged.done, not_found: pb_ids(&purged.not_found) }
 }
 
-/// A page of the letters that were found, of which `asked` were asked for: at least one, up to a page's bytes.
-pub(super) fn page(stream: &StreamName, letters: Vec<DeadLetter>, asked: usize) -> pb::ListDeadLettersResponse {
-    let (found, mut bytes, mut dead_letters) = (letters.len(), 0, Vec::new());
-    let mut last = None;
-    for letter in letters {
-        bytes += letter.entry.bytes.len();
-        if bytes > limits::PAGE_BYTES_DEFAULT && !dead_letters.is_empty() {
-            break;
-        }
-        last = Some(letter.id);
-        dead_letters.push(message(stream, letter));
+pub(super) fn page(stream: &StreamName, page: DeadLetterPage) -> pb::ListDeadLettersResponse {
+    pb::ListDeadLettersResponse {
+        dead_letters: page.letters.into_iter().map(|letter| message(stream, letter)).collect(),
+        next_after: page.next_after.map(pb_id),
     }
-    let more = dead_letters.len() < found || found == asked;
-    pb::ListDeadLettersResponse { dead_letters, next_after: last.filter(|_| more).map(pb_id) }
 }
 
 fn message(stream: &StreamName, letter: DeadLetter) -> pb::DeadLetter {

@@ -13,7 +13,7 @@ use super::request::{Json, NoParameters, Query, Scope, Shape, bounded};
 use super::routes::Route;
 use super::text::{IdText, TimeText};
 use crate::access::Permission;
-use crate::engine::{DeadLetter, DeadLetterChoice, RedriveTo, Redriven};
+use crate::engine::{DeadLetter, DeadLetterChoice, DeadLetterPage, RedriveTo, Redriven};
 use crate::error::{Error, Result};
 use crate::types::StreamName;
 
@@ -171,13 +171,13 @@ async fn list(State(app): State<App>, scope: Scope, Query(query): Query<ListQuer
     let found = app.engine.dead_letters(&stream, &group, query.after.map(|id| id.0), max).await?;
     let settings = app.engine.group(&stream, &group).await?.settings;
     let place = settings.dead_letter_stream.unwrap_or(stream);
-    Ok(json(list_json(&place, &found, max, Shape::of(&headers))))
+    Ok(json(list_json(&place, &found, Shape::of(&headers))))
 }
 
 /// The list as JSON; `place` is the dead-letter stream, where the entries are.
-fn list_json(place: &StreamName, found: &[DeadLetter], max: usize, shape: Shape) -> String {
+fn list_json(place: &StreamName, found: &DeadLetterPage, shape: Shape) -> String {
     let mut out = String::from("{\"dead_letters\":[");
-    for (n, letter) in found.iter().enumerate() {
+    for (n, letter) in found.letters.iter().enumerate() {
         let end = serde_json::to_string(&End::from(letter)).expect("plain JSON");
         out.push_str(if n == 0 { "" } else { "," });
         out.push_str(end.strip_suffix('}').expect("an object ends so"));
@@ -186,8 +186,8 @@ fn list_json(place: &StreamName, found: &[DeadLetter], max: usize, shape: Shape)
         out.push('}');
     }
     out.push(']');
-    if let Some(last) = found.last().filter(|_| found.len() == max) {
-        out.push_str(&format!(",\"next_after\":\"{}\"", last.id));
+    if let Some(after) = found.next_after {
+        out.push_str(&format!(",\"next_after\":\"{after}\""));
     }
     out.push('}');
     out

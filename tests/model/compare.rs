@@ -141,8 +141,8 @@ impl World {
     fn compare_letters(&mut self, s: &str, g: &str) -> Outcome {
         let engine = self.engine();
         let got = self.answer(engine.dead_letters(&name(s), &group_name(g), None, 10_000));
-        let got =
-            got.map(|letters| letters.into_iter().map(|l| (l.id, l.entry.bytes, l.origin_id)).collect::<Vec<_>>());
+        let got = got
+            .map(|letters| letters.letters.into_iter().map(|l| (l.id, l.entry.bytes, l.origin_id)).collect::<Vec<_>>());
         let target = letters_of(s, g, self.group(s, g).expect("it was just there"));
         let want = self.streams.get(&target).map_or(Vec::new(), |stream| {
             let ours = |e: &&crate::stream::Entry| {

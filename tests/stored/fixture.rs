@@ -158,7 +158,7 @@ fn tell_group(stepped: &mut Stepped, out: &mut String, name: &str, of: &str) -> 
     pending.iter().for_each(|entry| put(out, format_args!("{}", pending_line(entry))));
     if info.dead_lettered > 0 {
         let letters = stepped.run(engine.dead_letters(&s, &g, None, 1000))?;
-        letters.iter().for_each(|letter| put(out, format_args!("{}", letter_line(letter))));
+        letters.letters.iter().for_each(|letter| put(out, format_args!("{}", letter_line(letter))));
     }
     let delivered = drain(stepped, name, of)?;
     assert!(delivered.gaps.is_empty());

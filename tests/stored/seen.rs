@@ -83,7 +83,7 @@ fn look_at_group(stepped: &mut Stepped, seen: &mut Seen, name: &str, of: &str) -
     let pending = stepped.run(engine.list_pending(list))?;
     seen.facts.insert(format!("pending of {of} of {name}"), format!("{pending:?}"));
     match stepped.run(engine.dead_letters(&s, &g, None, 1000)) {
-        Ok(letters) => drop(seen.read.insert(format!("letters of {of} of {name}"), format!("{letters:?}"))),
+        Ok(page) => drop(seen.read.insert(format!("letters of {of} of {name}"), format!("{:?}", page.letters))),
         Err(error) if error.reason() == Reason::StreamNotFound => {}
         Err(error) => drop(named(error)?),
     }

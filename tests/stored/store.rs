@@ -119,7 +119,7 @@ impl Work {
         let engine = self.stepped.engine().clone();
         let extend = Extend { stream: s.clone(), group: g.clone(), ids, holder, lease };
         assert_eq!(self.stepped.run(engine.extend(extend)).expect("extends").done, 2);
-        let letters = self.stepped.run(engine.dead_letters(&s, &g, None, 10)).expect("lists");
+        let letters = self.stepped.run(engine.dead_letters(&s, &g, None, 10)).expect("lists").letters;
         let first = DeadLetterChoice::Ids(vec![letters[0].id]);
         let redriven = self.stepped.run(engine.redrive(&s, &g, first, RedriveTo::Group)).expect("redrives");
         assert_eq!((letters.len(), redriven.done), (2, 1));
