@@ -62,15 +62,19 @@ impl Health for HealthService {
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let watched = (self.0.clone(), request.into_inner().service, None);
         let changes = stream::unfold(watched, |(shared, service, last)| async move {
-            if last.is_some() && shared.drain.is_cancelled() {
-                return None;
-            }
             loop {
                 let now = Self::look(&shared, &service).unwrap_or(ServingStatus::ServiceUnknown);
                 if last != Some(now) {
                     return Some((Ok(response(now)), (shared, service, Some(now))));
                 }
-                tokio::time::sleep(WATCH_EVERY).await;
+                // The last change has been told.
+                if shared.drain.is_cancelled() {
+                    return None;
+                }
+                tokio::select! {
+                    () = shared.drain.cancelled() => {}
+                    () = tokio::time::sleep(WATCH_EVERY) => {}
+                }
             }
         });
         Ok(Response::new(changes.boxed()))
