@@ -56,6 +56,8 @@ pub(super) fn start(
     let (sender, receiver) = mpsc::channel(CHANNEL_MESSAGES);
     tokio::spawn(async move {
         let opened = tokio::select! {
+            // A server that drains opens nothing any more.
+            biased;
             () = sender.closed() => return,
             () = shared.drain.cancelled() => Err(Shared::draining()),
             opened = Consumer::open(&shared, caller, requests) => opened,
