@@ -105,7 +105,8 @@ def consume(connection, received, consumer, keep):
             answered += 1
         elif kind == "drained":
             drained = response.drained.handed_back
-    assert answered == len(asked) and drained == held, (answered, len(asked), drained, held)
+    # Handed back is what came and was not acknowledged, and what was on its way.
+    assert answered == len(asked) and drained >= held, (answered, len(asked), drained, held)
 
 
 def pull(connection, received, consumer, keep):
