@@ -16,3 +16,5 @@ mod readme;
 mod serve;
 #[path = "cli/tls.rs"]
 mod tls;
+#[path = "cli/upkeep.rs"]
+mod upkeep;

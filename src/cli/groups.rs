@@ -36,16 +36,17 @@ struct List {
     output: Output,
 }
 
+/// A group, and how it is spoken of.
 #[derive(Debug, clap::Args)]
-struct Of {
+pub(super) struct Of {
     /// The stream.
-    stream: String,
+    pub(super) stream: String,
     /// The group.
-    group: String,
+    pub(super) group: String,
     #[command(flatten)]
-    connect: Connect,
+    pub(super) connect: Connect,
     #[command(flatten)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 #[derive(Debug, clap::Args)]

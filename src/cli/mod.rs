@@ -3,18 +3,26 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage.
 //! Client commands speak gRPC to a server; `serve` is one.
 
+mod ack;
 mod bench;
+mod claim;
 mod client;
 mod config;
 mod consume;
+mod dead_letters;
 mod groups;
 mod info;
 mod keys;
+mod nack;
+mod pending;
 mod publish;
+mod redrive;
 mod render;
+mod seek;
 mod serve;
 mod streams;
 mod tail;
+mod trim;
 mod values;
 
 use std::io::{self, Write};
@@ -50,6 +58,22 @@ enum Command {
     Info(info::Args),
     /// List, show, make and delete groups.
     Groups(groups::Args),
+    /// Move the cursor of a group.
+    Seek(seek::Args),
+    /// List what a group delivered and nobody acknowledged.
+    Pending(pending::Args),
+    /// Take pending events over from other consumers.
+    Claim(claim::Args),
+    /// Acknowledge pending events.
+    Ack(ack::Args),
+    /// Give pending events back: to be delivered again, dead-lettered or skipped.
+    Nack(nack::Args),
+    /// Drop the oldest events of a stream.
+    Trim(trim::Args),
+    /// List and delete what a group gave up.
+    DeadLetters(dead_letters::Args),
+    /// Send dead letters back.
+    Redrive(redrive::Args),
     /// Measure a server.
     Bench(bench::Args),
     /// Check settings without serving.
@@ -92,6 +116,14 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Streams(args) => block_on(streams::run(args)),
         Command::Info(args) => block_on(info::run(args)),
         Command::Groups(args) => block_on(groups::run(args)),
+        Command::Seek(args) => block_on(seek::run(args)),
+        Command::Pending(args) => block_on(pending::run(args)),
+        Command::Claim(args) => block_on(claim::run(args)),
+        Command::Ack(args) => block_on(ack::run(args)),
+        Command::Nack(args) => block_on(nack::run(args)),
+        Command::Trim(args) => block_on(trim::run(args)),
+        Command::DeadLetters(args) => block_on(dead_letters::run(args)),
+        Command::Redrive(args) => block_on(redrive::run(args)),
         Command::Bench(args) => block_on(bench::run(args)),
         Command::Config(args) => config::run(args),
         Command::Keys(args) => keys::run(args),

@@ -48,11 +48,77 @@ pub(super) fn write_entry(out: &mut impl Write, output: Output, entry: &v1::Reco
     }
 }
 
-fn or_dash(text: &str) -> String {
+/// Text on one line, a dash where there is none.
+pub(super) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".into() } else { text.escape_debug().to_string() }
 }
 
-fn entry_json(entry: &v1::RecordedEvent) -> Value {
+/// Writes an entry that was delivered; as JSON with how often it was.
+pub(super) fn write_delivered(out: &mut impl Write, output: Output, delivered: &v1::DeliveredEvent) -> io::Result<()> {
+    let none = v1::RecordedEvent::default();
+    let entry = delivered.event.as_ref().unwrap_or(&none);
+    if !output.json {
+        return write_entry(out, output, entry);
+    }
+    let mut object = entry_json(entry);
+    object["deliveries"] = delivered.deliveries.into();
+    object["failures"] = delivered.failures.into();
+    writeln!(out, "{object}")
+}
+
+/// What a command did to entries that it was told of, and what it left as it was, under the names of the messages.
+pub(super) struct Outcome<'a> {
+    /// What was done, as `acknowledged`.
+    pub(super) what: &'a str,
+    /// To how many.
+    pub(super) done: u64,
+    /// Why others were left, and which.
+    pub(super) left: &'a [(&'a str, &'a [v1::EntryId])],
+}
+
+/// Prints an outcome; fails where something was left as it was.
+pub(super) fn print_outcome(output: Output, outcome: &Outcome<'_>) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if output.json {
+        let mut object = json!({ "done": outcome.done });
+        for (why, ids) in outcome.left {
+            object[*why] = ids.iter().map(|id| id_json(Some(id))).collect::<Vec<Value>>().into();
+        }
+        writeln!(out, "{object}")?;
+    } else {
+        writeln!(out, "{} {}", outcome.what, outcome.done)?;
+    }
+    let left: Vec<String> = outcome
+        .left
+        .iter()
+        .filter(|(_, ids)| !ids.is_empty())
+        .map(|(why, ids)| {
+            let ids: Vec<String> = ids.iter().map(|i| id(Some(i))).collect();
+            format!("{}: {}", why.replace('_', " "), ids.join(", "))
+        })
+        .collect();
+    if left.is_empty() { Ok(()) } else { Err(anyhow::anyhow!("{}", left.join("; "))) }
+}
+
+/// A duration in whole milliseconds, or null where there is none.
+pub(super) fn duration_ms(duration: Option<&prost_types::Duration>) -> Value {
+    duration.map_or(Value::Null, |d| (d.seconds * 1_000 + i64::from(d.nanos / 1_000_000)).into())
+}
+
+/// A duration in its two greatest units, a dash where there is none.
+pub(super) fn duration(duration: Option<&prost_types::Duration>) -> String {
+    let Some(d) = duration else { return "-".into() };
+    match d.seconds {
+        ..1 => format!("{}ms", d.nanos / 1_000_000),
+        s @ 1..60 => format!("{s}s"),
+        s @ 60..3_600 => format!("{}m{}s", s / 60, s % 60),
+        s @ 3_600..86_400 => format!("{}h{}m", s / 3_600, s / 60 % 60),
+        s => format!("{}d{}h", s / 86_400, s / 3_600 % 24),
+    }
+}
+
+/// An entry as JSON.
+pub(super) fn entry_json(entry: &v1::RecordedEvent) -> Value {
     let mut object = Map::new();
     object.insert("id".into(), id_json(entry.id.as_ref()));
     object.insert("stream".into(), entry.stream.as_str().into());
@@ -179,6 +245,13 @@ mod tests {
         let mut out = Vec::new();
         write_entry(&mut out, Output { json }, &entry(data)).expect("memory takes it");
         String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn durations_have_two_units() {
+        let text = |seconds, nanos| duration(Some(&prost_types::Duration { seconds, nanos }));
+        assert_eq!([text(0, 7_000_000), text(59, 0), text(61, 0)], ["7ms", "59s", "1m1s"]);
+        assert_eq!([text(3_720, 0), text(90_000, 0), duration(None)], ["1h2m", "1d1h", "-"]);
     }
 
     #[test]

@@ -35,17 +35,50 @@ pub(super) fn position(text: &str) -> Result<v1::Position, String> {
         "latest" => position::Position::Latest(()),
         _ => match EntryId::parse(text) {
             Ok(id) => position::Position::After(v1::EntryId { ms: id.ms, seq: id.seq }),
-            Err(_) => position::Position::Time(time(text)?),
+            Err(_) => position::Position::Time(time(text).ok_or_else(|| {
+                "must be earliest, latest, an id as 1700000000000-0, or a time as 2026-01-31T12:00:00Z".to_owned()
+            })?),
         },
     };
     Ok(v1::Position { position: Some(position) })
 }
 
-fn time(text: &str) -> Result<Timestamp, String> {
-    let time: jiff::Timestamp = text.parse().map_err(|_| {
-        "must be earliest, latest, an id as 1700000000000-0, or a time as 2026-01-31T12:00:00Z".to_owned()
-    })?;
-    Ok(Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
+fn time(text: &str) -> Option<Timestamp> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    Some(Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
+}
+
+/// Reads an id.
+pub(super) fn id(text: &str) -> Result<v1::EntryId, String> {
+    let id = EntryId::parse(text).map_err(|_| "must be an id, as 1700000000000-0".to_owned())?;
+    Ok(v1::EntryId { ms: id.ms, seq: id.seq })
+}
+
+/// Reads an id, or `FIRST..LAST` for all from one to the other.
+pub(super) fn id_range(text: &str) -> Result<v1::IdRange, String> {
+    let Some((first, last)) = text.split_once("..") else {
+        return Ok(v1::IdRange { first: Some(id(text)?), last: None });
+    };
+    Ok(v1::IdRange { first: Some(id(first)?), last: Some(id(last)?) })
+}
+
+/// What is older: by id, or by time of the append.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Before {
+    /// What has a smaller id.
+    Id(v1::EntryId),
+    /// What was appended earlier.
+    Time(Timestamp),
+}
+
+/// Reads an id or an RFC 3339 time.
+pub(super) fn before(text: &str) -> Result<Before, String> {
+    match id(text) {
+        Ok(id) => Ok(Before::Id(id)),
+        Err(_) => time(text)
+            .map(Before::Time)
+            .ok_or_else(|| "must be an id as 1700000000000-0, or a time as 2026-01-31T12:00:00Z".to_owned()),
+    }
 }
 
 /// Reads `fsync` or `os`.
@@ -76,5 +109,18 @@ mod tests {
         assert_eq!(read("5-3"), Ok(position::Position::After(v1::EntryId { ms: 5, seq: 3 })));
         assert_eq!(read("1970-01-01T00:01:00Z"), Ok(position::Position::Time(Timestamp { seconds: 60, nanos: 0 })));
         read("yesterday").expect_err("no place");
+    }
+
+    #[test]
+    fn ids_and_ranges_of_them() {
+        let (five, six) = (v1::EntryId { ms: 5, seq: 0 }, v1::EntryId { ms: 6, seq: 1 });
+        assert_eq!(id_range("5-0"), Ok(v1::IdRange { first: Some(five), last: None }));
+        assert_eq!(id_range("5-0..6-1"), Ok(v1::IdRange { first: Some(five), last: Some(six) }));
+        for bad in ["", "x", "5-0..", "..6-1", "5-0..6-1..7-0"] {
+            id_range(bad).expect_err(bad);
+        }
+        assert_eq!(before("6-1"), Ok(Before::Id(six)));
+        assert_eq!(before("1970-01-01T00:01:00Z"), Ok(Before::Time(Timestamp { seconds: 60, nanos: 0 })));
+        before("earliest").expect_err("no bound");
     }
 }
