@@ -31,6 +31,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(out.join("descriptors.bin"), plain.encode_to_vec())?;
 
     generate(&out.join("client"), |b| b.build_server(false).btree_map("."), set.clone())?;
+    if env::var_os("CARGO_FEATURE_SERVER").is_none() {
+        return Ok(());
+    }
     generate(
         &out.join("server"),
         |b| {

@@ -72,6 +72,45 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: &[Self] = &[
+        Self::StreamNotFound,
+        Self::GroupNotFound,
+        Self::ConsumerNotFound,
+        Self::SessionNotFound,
+        Self::StreamExists,
+        Self::GroupExists,
+        Self::IdConflict,
+        Self::InvalidName,
+        Self::InvalidId,
+        Self::IdNotGreater,
+        Self::IdsExhausted,
+        Self::InvalidArgument,
+        Self::InvalidEvent,
+        Self::EventTooLarge,
+        Self::BatchTooLarge,
+        Self::NotHeld,
+        Self::ProducerSequenceOld,
+        Self::DuplicateMismatch,
+        Self::IdTrimmed,
+        Self::Overloaded,
+        Self::LimitReached,
+        Self::StorageFull,
+        Self::StorageFailed,
+        Self::Corrupt,
+        Self::DataDirectory,
+        Self::Draining,
+        Self::Unsupported,
+        Self::Unauthenticated,
+        Self::PermissionDenied,
+        Self::Internal,
+    ];
+
+    /// The reason of that stable name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.name() == name)
+    }
+
     /// The stable name, `UPPER_SNAKE_CASE`, as it stands in gRPC's ErrorInfo and in problem+json.
     pub const fn name(self) -> &'static str {
         match self {
@@ -228,3 +267,18 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_found_by_its_name() {
+        // The last variant: what comes after it in the enum must be in the list, too.
+        assert_eq!(Reason::ALL.len(), Reason::Internal as usize + 1);
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_name(reason.name()), Some(*reason));
+        }
+        assert_eq!(Reason::from_name("INTERNA"), None);
+    }
+}

@@ -60,19 +60,33 @@
 //!
 //! `docs/ARCHITECTURE.md` is the map of the code.
 
+#[cfg(feature = "server")]
 pub mod access;
+#[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "server")]
 pub mod clock;
+#[cfg(feature = "server")]
 pub mod engine;
 pub mod error;
+#[cfg(feature = "server")]
 pub mod format;
+#[cfg(feature = "server")]
 pub mod group;
+#[cfg(feature = "server")]
 pub mod grpc;
+#[cfg(feature = "server")]
 pub mod http;
 pub mod limits;
+#[cfg(feature = "server")]
 pub mod metrics;
 pub mod proto;
+#[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
 pub mod storage;
+#[cfg(feature = "server")]
 pub mod stream;
 pub mod types;

@@ -13,11 +13,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts on what this data directory holds, and waits until it listens.
     pub(crate) fn start(data_dir: &Path) -> Self {
+        Self::start_on(data_dir, "127.0.0.1:0", &["--segment-bytes", "1048576"])
+    }
+
+    /// Starts so at this address, with further flags.
+    pub(crate) fn start_on(data_dir: &Path, address: &str, flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_synapse"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SYNAPSE_")) {
             command.env_remove(name);
         }
-        command.args(["serve", "--listen", "127.0.0.1:0", "--segment-bytes", "1048576", "--data-dir"]).arg(data_dir);
+        command.args(["serve", "--listen", address, "--data-dir"]).arg(data_dir).args(flags);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().expect("the program starts");
         let mut line = String::new();

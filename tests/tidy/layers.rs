@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("grpc", FRONT_END),
     ("http", FRONT_END),
     ("proto", &[]),
+    ("client", &["error", "types", "limits", "proto"]),
 ];
 const LAYER_0: &[&str] = &["error", "limits", "clock", "types", "access", "metrics"];
 const FRONT_END: &[&str] = &["error", "limits", "clock", "types", "access", "metrics", "format", "engine", "proto"];
@@ -112,6 +113,7 @@ fn the_rule_can_fail() {
         ("src/format/x.rs", "use crate::engine::Engine;"),
         ("src/grpc/x.rs", "use crate::{\n    engine::{Engine, Publish},\n    http::problem,\n};"),
         ("src/stream/mod.rs", "fn f() { crate::group::go() }"),
+        ("src/client/x.rs", "use crate::engine::Engine;"),
     ] {
         assert_eq!(faults(&source(path, text)).len(), 1, "{path}: {text}");
     }

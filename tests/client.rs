@@ -1,0 +1,8 @@
+//! The Rust client against a real server process: one binary, a module a topic.
+
+#[path = "client/calls.rs"]
+mod calls;
+#[path = "client/errors.rs"]
+mod errors;
+#[path = "process/server.rs"]
+mod server;
