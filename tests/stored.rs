@@ -5,6 +5,8 @@
 //! damaged in every way; which bit flips and which garbage comes is up to a seed, and `SYNAPSE_DAMAGE_SEEDS` says how
 //! many are tried (1 unless set).
 
+#[path = "stored/check.rs"]
+mod check;
 #[path = "stored/damage.rs"]
 mod damage;
 #[path = "stored/fixture.rs"]

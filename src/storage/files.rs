@@ -52,6 +52,7 @@ pub trait LogFile: Send + Sync {
 pub struct RealFiles {
     folder: PathBuf,
     handle: File,
+    writable: bool,
 }
 
 impl RealFiles {
@@ -63,7 +64,12 @@ impl RealFiles {
                 File::open(parent)?.sync_all()?;
             }
         }
-        Ok(Self { folder: folder.to_owned(), handle: File::open(folder)? })
+        Ok(Self { folder: folder.to_owned(), handle: File::open(folder)?, writable: true })
+    }
+
+    /// The folder at this path, to be read only: its files open without the right to write.
+    pub(super) fn read_only(folder: &Path) -> io::Result<Self> {
+        Ok(Self { folder: folder.to_owned(), handle: File::open(folder)?, writable: false })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -89,7 +95,7 @@ impl Files for RealFiles {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
-        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).open(self.path(name))?)))
+        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(self.writable).open(self.path(name))?)))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

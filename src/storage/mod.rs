@@ -2,7 +2,7 @@
 //!
 //! [`Log`] appends commits and makes them durable; one thread owns it. [`LogAllocator`] keeps a file ready ahead of it,
 //! [`RoomPlanner`] tells what is certain to fit, [`LogReader`] reads blocks back from any thread. [`Store`] is the data
-//! directory around them. What the bytes are is in `docs/FORMAT.md`.
+//! directory around them, which [`Verifier`] checks while nobody has it open. What the bytes are is in `docs/FORMAT.md`.
 
 mod files;
 mod log;
@@ -17,6 +17,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod trail;
+mod verify;
 
 pub use files::{Files, LogFile, RealFiles};
 pub use log::{Appended, FrameParts, Log, Record, SealedSegment};
@@ -25,5 +26,6 @@ pub use reader::LogReader;
 pub use recover::{Cut, Recovered, RecoveredFrame, RecoveredRecord, RecoveryReport};
 pub use room::{AllocatorStep, FRAME_COST_BASE, Fit, LogAllocator, RoomPlanner, block_cost, record_cost};
 pub use store::Store;
+pub use verify::{Affected, Checked, Finding, Verifier, VerifyReport};
 
 pub use crate::format::block::{BlockRef, FileId, FileSpan};

@@ -19,7 +19,7 @@ use crate::format::segment::{FORMAT_VERSION, StoreId};
 const LOCK: &str = "LOCK";
 const STORE: &str = "STORE";
 const STORE_TEMPORARY: &str = "STORE.tmp";
-const LOG_FOLDER: &str = "log";
+pub(super) const LOG_FOLDER: &str = "log";
 /// What a directory may hold before it is ours: our own beginnings, and what file systems put there.
 const HARMLESS: [&str; 4] = [LOCK, STORE_TEMPORARY, "lost+found", ".gitkeep"];
 
@@ -121,9 +121,53 @@ fn refuse_foreign(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A data directory that is held without changing anything in it.
+pub(super) struct Held {
+    /// Its identity; `None` where `STORE` is damaged.
+    pub(super) id: Option<StoreId>,
+    /// Whether it must have a log.
+    pub(super) log_begun: bool,
+    /// The folder of the log, to be read only, where there is one.
+    pub(super) files: Option<Arc<dyn Files>>,
+    /// The lock; nobody can hold one that is not there.
+    pub(super) lock: Option<File>,
+}
+
+/// Holds the data directory at this path, which must be there, without changing anything in it.
+pub(super) fn hold(path: &Path) -> Result<Held> {
+    let bytes = match fs::read(path.join(STORE)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let why = format!("{} has no STORE: it is not a data directory of Synapse", path.display());
+            return Err(Error::new(Reason::DataDirectory, why));
+        }
+        Err(error) => return Err(failed("reading", STORE, &error)),
+    };
+    let lock = match File::open(path.join(LOCK)) {
+        Ok(file) => Some(take(file, path)?),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(failed("opening", LOCK, &error)),
+    };
+    let record = match StoreRecord::parse(&bytes) {
+        Some((version, _)) if version > FORMAT_VERSION => return Err(newer(STORE, version)),
+        parsed => parsed.and_then(|(_, record)| record),
+    };
+    let files: Option<Arc<dyn Files>> = match RealFiles::read_only(&path.join(LOG_FOLDER)) {
+        Ok(files) => Some(Arc::new(files)),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(failed("opening", LOG_FOLDER, &error)),
+    };
+    let log_begun = record.is_some_and(|record| record.log_begun);
+    Ok(Held { id: record.map(|record| record.id), log_begun, files, lock })
+}
+
 fn lock(path: &Path) -> Result<File> {
     let file = File::options().write(true).create(true).truncate(false).open(path.join(LOCK));
-    let file = file.map_err(|error| failed("opening", LOCK, &error))?;
+    take(file.map_err(|error| failed("opening", LOCK, &error))?, path)
+}
+
+/// Takes the lock on a directory.
+fn take(file: File, path: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::new(

@@ -25,7 +25,7 @@ use crate::store::{self, GROUPS, SESSIONS, group, remembered_event, remembered_r
 /// Small enough that the fixture has one sealed segment and one that is being written.
 const ROUNDS: u64 = 20;
 
-fn folder_of(version: u16) -> PathBuf {
+pub(crate) fn folder_of(version: u16) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/store-{version}"))
 }
 
@@ -79,7 +79,7 @@ fn write_the_fixture() {
     fs::write(folder.join("expected.txt"), told(copy.path()).expect("is read")).expect("written");
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("made");
     for entry in fs::read_dir(from).expect("listed") {
         let entry = entry.expect("listed");

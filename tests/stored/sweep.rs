@@ -7,8 +7,8 @@ use std::sync::Arc;
 use synapse::engine::EngineFaults;
 use synapse::engine::stepped::Stepped;
 use synapse::error::{Error, Reason, Result};
-use synapse::storage::Files;
 use synapse::storage::sim::SimDisk;
+use synapse::storage::{Checked, Files, Finding, Verifier, VerifyReport};
 
 use crate::damage::{Damage, Folder, How, Segment};
 use crate::seen::{Seen, look, publish_one, read_all};
@@ -71,7 +71,9 @@ impl Pristine {
         let Some(damaged) = damage.apply(&self.folder, &self.sessions) else { return Ok(Outcome::Nothing) };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             self.judge_running(damage, &damaged, faults)?;
-            self.judge_folder(damage, &damaged, faults)
+            let outcome = self.judge_folder(damage, &damaged, faults)?;
+            self.judge_check(damage, &damaged, outcome)?;
+            Ok(outcome)
         }));
         let outcome = outcome.unwrap_or_else(|panic| Err(format!("panics: {}", said(&*panic))));
         outcome.map_err(|e| format!("{damage:?}: {e}"))
@@ -89,6 +91,23 @@ impl Pristine {
             Ok(found) => compare(&found, &self.seen, false).map_err(|e| format!("while it is open: {e}")),
             Err(error) if is_placed(&error, damaged) => Ok(Outcome::Refused),
             Err(error) => Err(format!("while it is open: {error:?}")),
+        }
+    }
+
+    /// A check tells of all damage that a start refuses or names, and of every bit of a sealed file.
+    fn judge_check(&self, damage: &Damage, damaged: &Folder, outcome: Outcome) -> std::result::Result<(), String> {
+        let is_sealed = |name: &String| Segment::read(name, &self.folder[name]).is_some_and(|s| s.footer.is_some());
+        let must_tell = match outcome {
+            Outcome::Refused | Outcome::Named => true,
+            Outcome::Nothing | Outcome::Harmless | Outcome::Cut => {
+                matches!(damage.how, How::Flip(..)) && is_sealed(&damage.file)
+            }
+        };
+        let mut told = Vec::new();
+        match check(damaged, &mut told) {
+            Ok(report) if must_tell && report.flaws == 0 => Err("a check finds nothing".into()),
+            Err(error) if !must_tell || error.reason() != Reason::DataDirectory => Err(format!("a check: {error:?}")),
+            _ => Ok(()),
         }
     }
 
@@ -230,4 +249,13 @@ fn compare(found: &Seen, expected: &Seen, is_all: bool) -> Verdict {
 fn said(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
+}
+
+/// Checks a folder, and gathers what is told.
+pub(crate) fn check(folder: &Folder, told: &mut Vec<Finding>) -> Result<VerifyReport> {
+    Verifier::over(Arc::new(disk_of(folder)), STORE)?.run(&mut |checked| {
+        if let Checked::Found(finding) = checked {
+            told.push(finding);
+        }
+    })
 }
