@@ -18,3 +18,5 @@ mod serve;
 mod tls;
 #[path = "cli/upkeep.rs"]
 mod upkeep;
+#[path = "cli/verify.rs"]
+mod verify;

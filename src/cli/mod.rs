@@ -7,6 +7,7 @@ mod ack;
 mod bench;
 mod claim;
 mod client;
+mod completions;
 mod config;
 mod consume;
 mod dead_letters;
@@ -15,6 +16,7 @@ mod info;
 mod keys;
 mod nack;
 mod pending;
+mod progress;
 mod publish;
 mod redrive;
 mod render;
@@ -24,6 +26,7 @@ mod streams;
 mod tail;
 mod trim;
 mod values;
+mod verify;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -80,6 +83,10 @@ enum Command {
     Config(config::Args),
     /// Make API keys.
     Keys(keys::Args),
+    /// Check a data directory that no server has open, without changing it.
+    Verify(verify::Args),
+    /// Print what makes a shell complete these commands.
+    Completions(completions::Args),
 }
 
 /// Wrong usage that clap cannot see: ends the program with code 2.
@@ -127,6 +134,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench(args) => block_on(bench::run(args)),
         Command::Config(args) => config::run(args),
         Command::Keys(args) => keys::run(args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Completions(args) => completions::run(&args),
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::client::{Connect, Service, refused};
+use super::progress::Progress;
 use super::render::Output;
 use super::{usage, values};
 use crate::limits;
@@ -91,7 +92,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let event = event(data, &args.over)?;
     let mut client = args.connect.events().await?;
-    send(&mut client, &args, vec![event]).await
+    let ids = send(&mut client, &args, vec![event]).await?;
+    Ok(print(&args, &ids)?)
 }
 
 /// The event that the data is, with what the arguments say over it.
@@ -117,24 +119,38 @@ fn event(data: Bytes, over: &Over) -> anyhow::Result<v1::Event> {
     Ok(event)
 }
 
-async fn send(client: &mut EventServiceClient<Service>, args: &Args, events: Vec<v1::Event>) -> anyhow::Result<()> {
+/// Publishes events; answers the id of each in order, and whether it was a duplicate.
+async fn send(
+    client: &mut EventServiceClient<Service>,
+    args: &Args,
+    events: Vec<v1::Event>,
+) -> anyhow::Result<Vec<(String, bool)>> {
     let request = v1::PublishRequest {
         stream: args.stream.clone(),
         events,
         durability: args.durability.unwrap_or_default().into(),
         ..Default::default()
     };
-    let published = client.publish(request).await.map_err(refused)?.into_inner();
+    Ok(ids(&client.publish(request).await.map_err(refused)?.into_inner()))
+}
+
+fn print(args: &Args, ids: &[(String, bool)]) -> io::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    for (id, duplicate) in ids(&published) {
+    for (id, duplicate) in ids {
         if args.output.json {
             writeln!(out, "{}", json!({ "stream": args.stream, "id": id, "duplicate": duplicate }))?;
         } else {
             writeln!(out, "{id}")?;
         }
     }
-    out.flush()?;
-    Ok(())
+    out.flush()
+}
+
+/// Bytes of standard input, where it is a file.
+fn input_bytes() -> Option<u64> {
+    let status = rustix::fs::fstat(io::stdin()).ok()?;
+    let is_file = rustix::fs::FileType::from_raw_mode(status.st_mode).is_file();
+    is_file.then(|| u64::try_from(status.st_size).unwrap_or_default())
 }
 
 /// The id of each event in order, and whether it was a duplicate.
@@ -155,6 +171,8 @@ async fn publish_lines(args: Args) -> anyhow::Result<()> {
     let mut lines = read_lines();
     let mut at_fault = None;
     let mut chunk = Chunk::default();
+    let progress = input_bytes().map(|total| Progress::bytes("publishing", total));
+    let mut done = 0;
     while let Some(line) = lines.recv().await {
         if let Err(error) = chunk.take(line, &args.over) {
             at_fault = Some(error);
@@ -165,8 +183,14 @@ async fn publish_lines(args: Args) -> anyhow::Result<()> {
         }
         if !chunk.events.is_empty() {
             let (first, last) = (chunk.first_line, chunk.last_line);
-            let sent = send(&mut client, &args, std::mem::take(&mut chunk).events).await;
-            sent.with_context(|| format!("lines {first} to {last}"))?;
+            done += chunk.bytes as u64;
+            let ids = send(&mut client, &args, std::mem::take(&mut chunk).events).await;
+            let ids = ids.with_context(|| format!("lines {first} to {last}"))?;
+            match &progress {
+                Some(progress) => progress.aside(|| print(&args, &ids))?,
+                None => print(&args, &ids)?,
+            }
+            progress.iter().for_each(|progress| progress.set(done));
         }
         if let Some(error) = at_fault {
             return Err(error);

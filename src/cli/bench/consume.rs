@@ -15,6 +15,7 @@ use tonic::Streaming;
 use super::report::{Tally, print};
 use super::{Load, load};
 use crate::cli::client::refused;
+use crate::cli::progress::Progress;
 use crate::proto::v1::{self, consume_request::Request, consume_response::Response};
 
 #[derive(Debug, clap::Args)]
@@ -44,6 +45,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     load::ensure_group(&args.load.connect, create).await?;
     let taken = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
+    let progress = Progress::lasting("measuring", args.load.duration());
     let mut clients = JoinSet::new();
     for number in 0..args.load.clients {
         let open = v1::ConsumeOpen {
@@ -63,6 +65,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         tally.add(client_tally);
         last = last.max(client_last);
     }
+    drop(progress);
     print(&args.load, "consume", &tally, last - started);
     if args.group.is_none() {
         let request = v1::DeleteGroupRequest { stream: args.load.stream.clone(), group };

@@ -14,6 +14,7 @@ use super::consume::Session;
 use super::report::{Tally, print};
 use super::{Load, load, pace};
 use crate::cli::client::refused;
+use crate::cli::progress::Progress;
 use crate::cli::usage;
 use crate::proto::v1::{self, consume_response::Response, position, publish_stream_response};
 
@@ -33,6 +34,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let group = format!("bench-{}", std::process::id());
     load::ensure_group(&load.connect, from_now_on(&load, &group)).await?;
     let started = Instant::now();
+    let progress = Progress::lasting("measuring", load.duration());
     let open = v1::ConsumeOpen {
         stream: load.stream.clone(),
         group: group.clone(),
@@ -43,6 +45,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let session = Session::open(&load, open, Arc::new(AtomicU64::new(0)), started).await?;
     let publishing = tokio::spawn(publish(load.clone(), started));
     let (tally, missing) = receive(session, publishing, started).await?;
+    drop(progress);
     print(&load, "end-to-end", &tally, started.elapsed().min(load.duration()));
     let request = v1::DeleteGroupRequest { stream: load.stream.clone(), group };
     load.connect.consumers().await?.delete_group(request).await.map_err(refused)?;

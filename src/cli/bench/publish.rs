@@ -18,6 +18,7 @@ use super::load::{PUBLISH, PUBLISH_STREAM};
 use super::report::{Tally, print};
 use super::{Load, load, pace};
 use crate::cli::client::{Connect, refused};
+use crate::cli::progress::Progress;
 use crate::proto::v1::{PublishResponse, PublishStreamResponse, publish_stream_response};
 
 #[derive(Debug, clap::Args)]
@@ -45,6 +46,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let channels = load::channels(&args.load).await?;
     let publish = load::encoded(&args.load);
     let started = Instant::now();
+    let progress = Progress::lasting("measuring", args.load.duration());
     let mut clients = JoinSet::new();
     for number in 0..args.load.clients {
         let grpc = load::client(&channels, number);
@@ -73,6 +75,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     }
     let elapsed = started.elapsed();
     let case = if args.mode == Mode::Unary { "publish unary" } else { "publish stream" };
+    drop(progress);
     print(&args.load, case, &tally, elapsed);
     match tally.first_error {
         Some(error) => anyhow::bail!("{} requests failed; the first: {error}", tally.errors),
