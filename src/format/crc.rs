@@ -10,6 +10,11 @@ pub fn content(bytes: &[u8]) -> u32 {
     crc32c_append(0, bytes)
 }
 
+/// [`content`] of bytes that go on with these, going by the checksum of those before.
+pub fn content_continued(sum: u32, bytes: &[u8]) -> u32 {
+    crc32c_append(sum, bytes)
+}
+
 /// Checksum of `parts`, one after the other, bound to a file by its salt and to a place in it.
 pub fn salted(salt: u64, place: u64, parts: &[&[u8]]) -> u32 {
     let seed = crc32c_append(crc32c_append(0, &salt.to_le_bytes()), &place.to_le_bytes());
@@ -23,6 +28,7 @@ mod tests {
     #[test]
     fn salt_and_place_matter() {
         assert_eq!(content(b"123456789"), 0xe306_9283, "the check value of CRC-32C");
+        assert_eq!(content_continued(content(b"1234"), b"56789"), content(b"123456789"));
         let sum = salted(1, 2, &[b"ab", b"c"]);
         assert_eq!(sum, salted(1, 2, &[b"abc"]));
         assert_ne!(sum, salted(2, 2, &[b"abc"]));

@@ -4,9 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use synapse::error::Reason;
-use synapse::format::segment::FORMAT_VERSION;
+use synapse::format::index::DIRECTORY_ENTRY_BYTES;
+use synapse::format::segment::{FORMAT_VERSION, SEGMENT_FOOTER_BYTES};
 use synapse::storage::{Checked, Finding, Store, Verifier, VerifyReport};
 
+use crate::damage::Segment;
 use crate::fixture::{copy_folder, folder_of};
 use crate::sweep::{Pristine, check};
 
@@ -43,6 +45,85 @@ fn a_sound_store_has_no_flaws() {
     let report = check(&store.folder, &mut told).expect("is checked");
     assert_eq!((report.flaws, report.notes, told), (0, 0, Vec::new()));
     assert!(report.segments >= 3 && report.blocks > 50 && report.entries > report.blocks, "{report:?}");
+}
+
+#[test]
+fn each_damage_to_a_sealed_file_is_told_once_and_at_its_place() {
+    let store = Pristine::new();
+    let (name, bytes) = store.folder.iter().next().expect("there are files");
+    let segment = Segment::read(name, bytes).expect("a segment");
+    let footer = segment.footer.expect("it is sealed");
+    let (index, parts) = (footer.index_offset as usize, footer.streams as usize * DIRECTORY_ENTRY_BYTES);
+    let footer_at = bytes.len() - SEGMENT_FOOTER_BYTES;
+    let mut cases = vec![
+        (70, 0, "header is damaged"),
+        (index + 3, index, "index's entry of stream number 1 is damaged"),
+        (index + parts + 3, index + parts, "index's blocks of stream number 1 are damaged"),
+        (footer_at - 5, footer_at - 5, "zeros between the index and the footer"),
+        (footer_at + 9, footer_at, "footer is damaged"),
+    ];
+    // A frame in the middle: its head, and then each of its records.
+    for frame in &segment.frames[segment.frames.len() / 2..][..12] {
+        cases.push((frame.offset + 20, frame.offset, "no valid frame"));
+        let mut at = frame.offset + frame.sizes.head;
+        for record in &frame.head.records {
+            let what = if record.block.is_some() { "the stored bytes" } else { "does not match its checksum" };
+            cases.push((at + 1, at, what));
+            at += record.length as usize;
+        }
+        if at < frame.offset + frame.sizes.total {
+            cases.push((at, at, "zeros after the frame's last record"));
+        }
+    }
+    for (flipped, offset, what) in cases {
+        let mut folder = store.folder.clone();
+        folder.get_mut(name).expect("it is there")[flipped] ^= 1;
+        let mut told = Vec::new();
+        check(&folder, &mut told).expect("is checked");
+        let place = (told.len(), told[0].file.as_str(), told[0].offset, told[0].is_flaw);
+        assert_eq!(place, (1, format!("log/{name}").as_str(), offset as u64, true), "{what}: {told:?}");
+        assert!(told[0].message.contains(what), "{what}: {told:?}");
+    }
+}
+
+#[test]
+fn damaged_entries_are_told_by_stream_and_ids() {
+    let store = Pristine::new();
+    let (name, bytes) = store.folder.iter().next().expect("there are files");
+    let segment = Segment::read(name, bytes).expect("a segment");
+    let mut blocks = 0;
+    for frame in &segment.frames {
+        let mut at = frame.offset + frame.sizes.head;
+        for record in &frame.head.records {
+            if let Some(block) = record.block {
+                let mut folder = store.folder.clone();
+                folder.get_mut(name).expect("it is there")[at] ^= 1;
+                let mut told = Vec::new();
+                check(&folder, &mut told).expect("is checked");
+                let affected = told[0].affected.clone().expect("a block");
+                assert_eq!((affected.stream, affected.entries), (block.stream, block.count));
+                assert_eq!((affected.first, affected.last), (block.first, block.last));
+                assert!(
+                    affected.name.is_some_and(|name| ["orders", "logs", "emptied", "rows"].contains(&name.as_str()))
+                );
+                blocks += 1;
+            }
+            at += record.length as usize;
+        }
+    }
+    assert!(blocks > 20, "too few blocks");
+}
+
+#[test]
+fn a_missing_file_is_told_and_the_others_are_checked() {
+    let store = Pristine::new();
+    let mut folder = store.folder.clone();
+    let (gone, _) = folder.pop_first().expect("there are files");
+    let mut told = Vec::new();
+    let report = check(&folder, &mut told).expect("is checked");
+    assert_eq!((report.flaws, told.len()), (1, 1), "{gone}: {told:?}");
+    assert!(told[0].message.contains("the log lacks positions 0 to"), "{told:?}");
+    assert!(report.entries > 0);
 }
 
 #[test]

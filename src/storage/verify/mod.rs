@@ -9,10 +9,11 @@ mod segment;
 mod streams;
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::files::{Files, failed};
+use super::files::{Files, LogFile, failed};
 use super::room::parse_spare_name;
 use super::store;
 use crate::clock::Now;
@@ -206,17 +207,29 @@ impl Walk<'_> {
             let what = if name.ends_with(".tmp") { "an unfinished beginning" } else { "not a file of the store" };
             return self.found(&path(name), 0, false, None, what.into());
         };
-        let content = files.open(name).and_then(|file| {
-            let mut bytes = vec![0; file.length()? as usize];
-            file.read_at(&mut bytes, 0).map(|_| bytes)
-        });
-        match content {
-            Ok(bytes) if crc::content(&bytes) == sum => {
-                let what = format!("{} bytes that an earlier start cut off and kept aside", bytes.len());
+        let found = files.open(name).and_then(|file| Ok((file.length()?, sum_of(&*file)?)));
+        match found {
+            Ok((length, found)) if found == sum => {
+                let what = format!("{length} bytes that an earlier start cut off and kept aside");
                 self.found(&path(name), 0, false, None, what);
             }
             Ok(_) => self.found(&path(name), 0, true, None, "what was kept aside does not match its checksum".into()),
             Err(error) => self.found(&path(name), 0, true, None, format!("cannot be read: {error}")),
+        }
+    }
+}
+
+/// Checksum of a whole file.
+fn sum_of(file: &dyn LogFile) -> io::Result<u32> {
+    let mut window = vec![0; 1 << 20];
+    let (mut sum, mut offset) = (crc::content(&[]), 0);
+    loop {
+        match file.read_at(&mut window, offset)? {
+            0 => return Ok(sum),
+            read => {
+                sum = crc::content_continued(sum, &window[..read]);
+                offset += read as u64;
+            }
         }
     }
 }
