@@ -4,5 +4,7 @@
 mod calls;
 #[path = "client/errors.rs"]
 mod errors;
+#[path = "client/publisher.rs"]
+mod publisher;
 #[path = "process/server.rs"]
 mod server;

@@ -65,7 +65,7 @@ pub struct Page {
 
 impl Client {
     /// Publishes 1 to 1000 events atomically. It is tried once: see [`ErrorKind`](super::ErrorKind) for what is known
-    /// of a failure.
+    /// of a failure, and [`Client::publisher`] for publishing that is safe to repeat.
     pub async fn publish(&self, stream: impl Into<String>, events: Vec<Event>) -> Result<Published> {
         self.publish_request(v1::PublishRequest { stream: stream.into(), events, ..Default::default() }).await
     }

@@ -89,6 +89,24 @@ impl Error {
         Self::new(ErrorKind::Protocol, message)
     }
 
+    /// The same error with another kind: what became of the request is known otherwise.
+    pub(super) fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    /// Says more before the message.
+    pub(super) fn context(mut self, what: impl fmt::Display) -> Self {
+        self.0.message = format!("{what}: {}", self.0.message);
+        self
+    }
+
+    /// The error of what was refused only because it rode with something else: it can be tried again at once.
+    pub(super) fn of_another(mut self) -> Self {
+        self.0.retry_delay.get_or_insert(Duration::ZERO);
+        self.context("not published, since another event of its request was refused")
+    }
+
     /// On which side, and at which point, it failed.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -39,6 +39,7 @@ mod calls;
 mod entry;
 mod error;
 mod groups;
+mod publisher;
 mod streams;
 mod tail;
 
@@ -52,6 +53,7 @@ pub use calls::{Page, Published, ReadRange};
 pub use entry::{Entry, Event, StartAt};
 pub use error::{Error, ErrorKind, Result, Violation};
 pub use groups::{Batch, DeadLetterPage, Delivered, GroupHandle, Letters, Nack, Settled};
+pub use publisher::{Appended, Publisher, PublisherBuilder, Receipt};
 pub use streams::StreamHandle;
 pub use tail::Tail;
 
