@@ -7,9 +7,12 @@
 #[path = "crash/world.rs"]
 mod world;
 
+use std::sync::Arc;
+
 use synapse::engine::EngineFaults;
 use synapse::error::Reason;
-use synapse::storage::Faults;
+use synapse::storage::sim::SimDisk;
+use synapse::storage::{Checked, Faults, Finding, Verifier};
 use world::{World, run_until_power_off};
 
 fn seeds() -> u64 {
@@ -47,6 +50,31 @@ fn every_crash_point_recovers_to_what_was_acknowledged() {
             crash_at(seed, at, EngineFaults::default())
                 .unwrap_or_else(|violation| panic!("seed {seed}, crash before operation {at} of {count}: {violation}"));
         }
+    }
+}
+
+/// What a check of what is on the disk takes for damage.
+fn flaws(disk: &SimDisk) -> Vec<Finding> {
+    let mut flaws = Vec::new();
+    let verifier = Verifier::over(Arc::new(disk.clone()), &world::log_options()).expect("the folder is listed");
+    let report = verifier.run(&mut |checked| match checked {
+        Checked::Found(finding) if finding.is_flaw => flaws.push(finding),
+        Checked::Found(_) | Checked::Bytes(_) => {}
+    });
+    report.expect("is checked");
+    flaws
+}
+
+#[test]
+fn no_crash_looks_like_damage_to_a_check() {
+    let count = operations(1);
+    for at in 0..=count {
+        let (disk, _) = run_until_power_off(1, Some(at), EngineFaults::default());
+        let survived = disk.crash();
+        assert_eq!(flaws(&survived), [], "crash before operation {at} of {count}");
+        drop(World::open(&survived, 1, EngineFaults::default()).expect("recovers"));
+        assert_eq!(flaws(&survived), [], "recovered from a crash before operation {at} of {count}");
+        assert_eq!(flaws(&survived.crash()), [], "recovered, and again a crash, {at} of {count}");
     }
 }
 

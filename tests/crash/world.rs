@@ -40,6 +40,11 @@ pub(crate) struct World {
     disk: SimDisk,
 }
 
+/// Whose logs the worlds have.
+pub(crate) fn log_options() -> LogOptions {
+    LogOptions::new(StoreId([7; 16]))
+}
+
 impl World {
     pub(crate) fn open(disk: &SimDisk, seed: u64, faults: EngineFaults) -> Result<Self> {
         let clock = ManualClock::at(1_000_000);
@@ -55,7 +60,7 @@ impl World {
             salt
         });
         let files: Arc<dyn Files> = Arc::new(disk.clone());
-        let stepped = Stepped::open(files, LogOptions::new(StoreId([7; 16])), options, clock, salts)?;
+        let stepped = Stepped::open(files, log_options(), options, clock, salts)?;
         Ok(Self { stepped, disk: disk.clone() })
     }
 

@@ -8,7 +8,7 @@ use synapse::engine::EngineFaults;
 use synapse::engine::stepped::Stepped;
 use synapse::error::{Error, Reason, Result};
 use synapse::storage::sim::SimDisk;
-use synapse::storage::{Checked, Files, Finding, Verifier, VerifyReport};
+use synapse::storage::{Checked, Files, Finding, LogOptions, Verifier, VerifyReport};
 
 use crate::damage::{Damage, Folder, How, Segment};
 use crate::seen::{Seen, look, publish_one, read_all};
@@ -253,7 +253,8 @@ fn said(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// Checks a folder, and gathers what is told.
 pub(crate) fn check(folder: &Folder, told: &mut Vec<Finding>) -> Result<VerifyReport> {
-    Verifier::over(Arc::new(disk_of(folder)), STORE)?.run(&mut |checked| {
+    let options = LogOptions { must_exist: true, ..LogOptions::new(STORE) };
+    Verifier::over(Arc::new(disk_of(folder)), &options)?.run(&mut |checked| {
         if let Checked::Found(finding) = checked {
             told.push(finding);
         }

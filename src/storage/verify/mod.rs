@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::files::{Files, LogFile, failed};
+use super::options::LogOptions;
 use super::room::parse_spare_name;
 use super::store;
 use crate::clock::Now;
@@ -100,9 +101,9 @@ impl Verifier {
         Self::new(held.files, held.id, held.log_begun, held.lock)
     }
 
-    /// Takes a log folder by itself.
-    pub fn over(files: Arc<dyn Files>, store: StoreId) -> Result<Self> {
-        Self::new(Some(files), Some(store), true, None)
+    /// Takes a log folder by itself, which these settings say whose it is and whether it must have files.
+    pub fn over(files: Arc<dyn Files>, options: &LogOptions) -> Result<Self> {
+        Self::new(Some(files), Some(options.store), options.must_exist, None)
     }
 
     fn new(
@@ -177,6 +178,10 @@ impl Walk<'_> {
 
     fn flaw(&mut self, id: FileId, offset: u64, message: impl Into<String>) {
         self.found(&path(&id.name()), offset, true, None, message.into());
+    }
+
+    fn note(&mut self, id: FileId, offset: u64, message: String) {
+        self.found(&path(&id.name()), offset, false, None, message);
     }
 
     fn block_flaw(&mut self, block: &BlockRef, message: impl Into<String>) {

@@ -46,7 +46,7 @@ impl Walk<'_> {
         let offset = self.frames(&mut scanner, end, &mut contents)?;
         let reached = scanner.header.position_at(offset);
         match (footer, end) {
-            (Some(footer), _) => self.ends(&mut scanner, &footer, offset, &contents)?,
+            (Some(footer), _) => self.ends(&mut scanner, (&footer, next.is_none()), offset, &contents)?,
             (None, Some(_)) => {
                 let at = scanner.header.length.saturating_sub(SEGMENT_FOOTER_BYTES as u64);
                 self.flaw(id, at, "the footer is damaged");
@@ -154,7 +154,7 @@ impl Walk<'_> {
     fn ends(
         &mut self,
         scanner: &mut Scanner<'_>,
-        footer: &SegmentFooter,
+        (footer, is_last): (&SegmentFooter, bool),
         offset: u64,
         contents: &Contents,
     ) -> Result<()> {
@@ -166,7 +166,11 @@ impl Walk<'_> {
             self.flaw(scanner.id, footer_at, "the footer has another time than the last frame");
         }
         for (at, message) in contents.check_index(scanner, footer)? {
-            self.flaw(scanner.id, at, message);
+            // The footer says that the frames are synced, the next file's name that the index is.
+            match is_last {
+                false => self.flaw(scanner.id, at, message),
+                true => self.note(scanner.id, at, format!("{message}: a start writes it anew")),
+            }
         }
         let mut at = u64::from(footer.index_offset) + u64::from(footer.index_length);
         while at < footer_at {
@@ -187,7 +191,7 @@ impl Walk<'_> {
         if used > offset {
             let what =
                 format!("{} bytes of a torn tail, never known to be synced: a start cuts them off", used - offset);
-            self.found(&super::path(&scanner.id.name()), offset, false, None, what);
+            self.note(scanner.id, offset, what);
         }
         Ok(())
     }
