@@ -54,6 +54,8 @@ pub const QUEUE_BYTES_MAX: usize = 128 << 20;
 pub const COMMITS_IN_FLIGHT_MAX: usize = 2;
 /// Blocks kept in memory for readers, by default.
 pub const CACHE_BYTES_DEFAULT: usize = 64 << 20;
+/// Log written between two checkpoints of the index, by default.
+pub const CHECKPOINT_BYTES_DEFAULT: u64 = 256 << 20;
 /// An `os` event is synced at the latest after this long.
 pub const OS_SYNC_DELAY_MAX: Duration = Duration::from_millis(100);
 

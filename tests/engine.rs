@@ -2,6 +2,8 @@
 
 #[path = "engine/groups.rs"]
 mod groups;
+#[path = "engine/index.rs"]
+mod index;
 #[path = "engine/streams.rs"]
 mod streams;
 

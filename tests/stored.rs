@@ -112,7 +112,8 @@ fn a_log_without_its_beginning_is_refused() {
     folder.pop_first();
     let options = LogOptions { segment_bytes: store::SEGMENT_BYTES, ..LogOptions::new(store::STORE) };
     // Whatever its frames say: here nobody looks at them.
-    let opened = Log::open(Arc::new(disk_of(&folder)), options, Now::default(), Box::new(|| 1), &mut |_| Ok(()));
+    let files = Arc::new(disk_of(&folder));
+    let opened = Log::open(files, options, None, Now::default(), Box::new(|| 1), &mut |_| Ok(()));
     let error = opened.err().expect("the first file is missing");
     assert_eq!(error.reason(), Reason::Corrupt);
 }

@@ -92,7 +92,7 @@ fn open(disk: &SimDisk) -> synapse::error::Result<Opened> {
         salt += 1;
         salt
     });
-    let (log, _) = Log::open(files, options, NOW, salts, &mut |recovered| {
+    let (log, _) = Log::open(files, options, None, NOW, salts, &mut |recovered| {
         if let Recovered::Frame(frame) = recovered {
             let contents = frame.records.iter().map(|r| r.intact.then(|| r.content.clone())).collect();
             frames.push((frame.position.0, contents));

@@ -11,6 +11,7 @@ use super::view::StreamView;
 use crate::clock::Now;
 use crate::format::block::{BlockBuilder, BlockMeta};
 use crate::format::record::{self, Effect};
+use crate::format::state::StateRows;
 use crate::storage::{FRAME_COST_BASE, FrameParts, Record, block_cost, record_cost};
 use crate::types::{EntryId, EntryKind, StreamNumber};
 
@@ -42,6 +43,8 @@ pub(crate) struct Commit {
     pub(crate) sync: bool,
     pub(crate) shows: Vec<Show>,
     pub(crate) releases: Vec<Release>,
+    /// The state before this commit, for the index.
+    pub(crate) before: Option<StateRows>,
 }
 
 enum Item {
@@ -155,7 +158,8 @@ impl CommitBuilder {
                 }
             }
         }
-        Commit { number, frame: FrameParts { now, records, clean_stop }, blocks, sync, shows, releases }
+        let frame = FrameParts { now, records, clean_stop };
+        Commit { number, frame, blocks, sync, shows, releases, before: None }
     }
 }
 

@@ -24,8 +24,7 @@ impl Engine {
             return Err(Error::invalid("wait", format!("at most {} s", limits::PULL_WAIT_MAX.as_secs())));
         }
         let key = group_key(&request.stream, &request.group);
-        let want =
-            DeliveryRequest { entries_max: request.entries_max, bytes_max: request.bytes_max, no_ack: request.no_ack };
+        let want = wanted(request.entries_max, request.bytes_max, request.no_ack);
         let wait_ms = request.wait.as_millis() as u64;
         let granted = self.deliver(&key, Receiver::Consumer(request.consumer), want, wait_ms).await?;
         granted.unwrap_or_else(|| Ok(Delivery::default()))
@@ -123,6 +122,11 @@ impl Engine {
     }
 }
 
+/// What an asker wants; the core bounds it further by what fits a commit.
+fn wanted(entries_max: usize, bytes_max: usize, no_ack: bool) -> DeliveryRequest {
+    DeliveryRequest { entries_max, bytes_max, no_ack, parked_max: usize::MAX }
+}
+
 /// An open consume session: what it is handed is fenced by it. Dropping it counts as losing it: what it holds is
 /// delivered again, and counts as failed.
 pub struct Session {
@@ -142,7 +146,7 @@ impl Session {
     /// handed back without counting a failure.
     pub async fn next(&mut self, entries_max: usize, bytes_max: usize) -> Result<Delivery> {
         check_count("entries_max", entries_max, limits::PAGE_ENTRIES_MAX)?;
-        let request = DeliveryRequest { entries_max, bytes_max, no_ack: false };
+        let request = wanted(entries_max, bytes_max, false);
         loop {
             let who = Receiver::Session(self.number);
             if let Some(delivery) = self.engine.deliver(&self.key, who, request, SESSION_WAIT_MS).await? {

@@ -46,7 +46,8 @@ impl Engine {
         let clock: Arc<dyn Clock> = SystemClock::new();
         let mut random = random_u64;
         let mut store = Store::open(&options.data_dir, clock.now().wall_ms, &mut random)?;
-        let parts = Parts::open(store.log_files()?, store.log_options(), options, clock, Box::new(random_u64))?;
+        let index = Box::new(store.index());
+        let parts = Parts::open(store.log_files()?, store.log_options(), index, options, clock, Box::new(random_u64))?;
         store.mark_log_begun()?;
         let engine = Self::over(&parts, Some(store));
         let threads = Threads::start(parts).map_err(|e| Error::internal(format!("starting a thread: {e}")))?;

@@ -7,22 +7,32 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crossbeam::channel::Sender;
+
 use super::cache::BlockCache;
 use super::commit::{Commit, Show};
 use super::shared::Shared;
 use crate::error::Result;
-use crate::storage::{Appended, Log, SealedSegment};
+use crate::format::state::StateRows;
+use crate::storage::{Appended, Log, ResumeAt, SealedSegment};
 
 /// The log with what hangs on it.
 pub(crate) struct LogStep {
     log: Log,
     shared: Arc<Shared>,
     cache: Arc<BlockCache>,
+    captured: Sender<Captured>,
+}
+
+/// A state and its place in the log, which is synced beyond it.
+pub(crate) struct Captured {
+    pub(crate) at: ResumeAt,
+    pub(crate) rows: StateRows,
 }
 
 impl LogStep {
-    pub(crate) fn new(log: Log, shared: Arc<Shared>, cache: Arc<BlockCache>) -> Self {
-        let step = Self { log, shared, cache };
+    pub(crate) fn new(log: Log, shared: Arc<Shared>, cache: Arc<BlockCache>, captured: Sender<Captured>) -> Self {
+        let step = Self { log, shared, cache, captured };
         step.note_positions();
         step
     }
@@ -30,11 +40,14 @@ impl LogStep {
     /// Makes a commit durable, tells the core by `announce`, then releases its answers, in this order: whoever has an
     /// answer and asks again finds a core that knows. After a failure nothing is announced or released, now or later.
     pub(crate) fn write(&mut self, commit: Commit, announce: impl FnOnce()) -> Result<()> {
-        let Commit { frame, blocks, sync, shows, releases, .. } = commit;
+        let Commit { frame, blocks, sync, shows, releases, before, .. } = commit;
         let hasty = self.shared.options.faults.answer_before_sync();
         let appended = if frame.records.is_empty() && !frame.clean_stop { None } else { Some(self.log.append(frame)?) };
         if sync && !hasty {
             self.sync()?;
+        }
+        if let (Some(appended), Some(rows)) = (&appended, before) {
+            self.hand_to_keeper(appended, rows);
         }
         if let Some(appended) = appended {
             self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
@@ -52,6 +65,16 @@ impl LogStep {
             self.sync()?;
         }
         Ok(())
+    }
+
+    fn hand_to_keeper(&self, appended: &Appended, rows: StateRows) {
+        let at = ResumeAt { position: appended.position, end: appended.end, digest: appended.digest };
+        self.shared.set_indexing(true);
+        // One at a time is captured, so there is room, but at a stop, which waits for the one before. Without a keeper
+        // there is no index to write.
+        if self.captured.send(Captured { at, rows }).is_err() {
+            self.shared.set_indexing(false);
+        }
     }
 
     fn show_blocks(&self, appended: Appended, blocks: &[super::commit::CommitBlock]) {

@@ -14,6 +14,7 @@ mod dead_letters;
 mod delivery;
 mod groups;
 mod handle;
+mod keeper;
 mod log_step;
 mod options;
 mod parts;

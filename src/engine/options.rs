@@ -26,6 +26,8 @@ pub struct EngineOptions {
     pub publish_bytes_max: usize,
     /// Threads that read what the cache does not hold.
     pub reader_threads: usize,
+    /// The index takes a checkpoint after so much was written to the log: a start replays about that much at most.
+    pub checkpoint_bytes: u64,
     /// What goes wrong on purpose; nothing outside tests.
     pub faults: EngineFaults,
 }
@@ -42,6 +44,7 @@ impl EngineOptions {
             event_bytes_max: limits::EVENT_BYTES_DEFAULT,
             publish_bytes_max: limits::PUBLISH_BYTES_DEFAULT,
             reader_threads: 2,
+            checkpoint_bytes: limits::CHECKPOINT_BYTES_DEFAULT,
             faults: EngineFaults::default(),
         }
     }

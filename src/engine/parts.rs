@@ -8,6 +8,7 @@ use super::cache::BlockCache;
 use super::command::{Command, Fetched, Job};
 use super::core::Core;
 use super::dead_letter;
+use super::keeper::Keeper;
 use super::log_step::LogStep;
 use super::options::EngineOptions;
 use super::pool::{Pool, PoolJobs, pool};
@@ -15,9 +16,10 @@ use super::reader::{Disk, Reader};
 use super::recovery::replay;
 use super::shared::Shared;
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Reason, Result};
+use crate::format::segment::StoreId;
 use crate::limits;
-use crate::storage::{Files, Log, LogAllocator, LogOptions, RecoveryReport};
+use crate::storage::{Checkpoint, Files, Log, LogAllocator, LogOptions, Recovered, RecoveryReport, StateIndex};
 
 /// Where salts of log files come from.
 pub(crate) type Salts = Box<dyn FnMut() -> u64 + Send>;
@@ -32,14 +34,16 @@ pub(crate) struct Parts {
     pub(crate) core: Core,
     pub(crate) log: LogStep,
     pub(crate) allocator: LogAllocator,
+    pub(crate) keeper: Keeper,
     pub(crate) report: RecoveryReport,
 }
 
 impl Parts {
-    /// Recovers the log in these files and builds an engine over it.
+    /// Recovers the log in these files, from the index's checkpoint on where that fits, and builds an engine over it.
     pub(crate) fn open(
         files: Arc<dyn Files>,
         mut log_options: LogOptions,
+        mut index: Box<dyn StateIndex>,
         options: EngineOptions,
         clock: Arc<dyn Clock>,
         salts: Salts,
@@ -47,24 +51,53 @@ impl Parts {
         options.validate()?;
         log_options.segment_bytes = options.segment_bytes;
         log_options.faults = options.faults.log;
+        let store = log_options.store;
         let (sender, commands) = bounded(limits::QUEUE_COMMANDS_MAX);
         let cache = Arc::new(BlockCache::new(options.cache_bytes));
-        let shared = Arc::new(Shared::new(options, Arc::clone(&clock), sender));
-        let mut core = Core::new(Arc::clone(&shared));
-        let (log, report) =
-            Log::open(files, log_options, clock.now(), salts, &mut |recovered| replay(&mut core, &recovered))?;
+        let checkpoint = fitting_checkpoint(&mut *index, &*files, store)?;
+        let fresh = || {
+            let shared = Arc::new(Shared::new(options.clone(), Arc::clone(&clock), sender.clone()));
+            (Core::new(Arc::clone(&shared)), shared)
+        };
+        let (mut core, mut shared) = fresh();
+        let mut resume = None;
+        if let Some(checkpoint) = checkpoint {
+            match core.restore(&checkpoint.rows) {
+                Ok(()) => resume = Some(checkpoint.at),
+                Err(error) => {
+                    tracing::warn!(%error, "the index's checkpoint cannot be restored; the log is replayed");
+                    index.put_aside()?;
+                    (core, shared) = fresh();
+                }
+            }
+        }
+        let visitor = &mut |recovered: Recovered<'_>| replay(&mut core, &recovered);
+        let (log, report) = Log::open(files, log_options, resume, clock.now(), salts, visitor)?;
         clock.resume(report.last);
         core.start(log.planner(), clock.now());
         let mut allocator = log.allocator();
         allocator
             .step()
             .map(|_| ())
-            .or_else(|error| if error.reason() == crate::error::Reason::StorageFull { Ok(()) } else { Err(error) })?;
+            .or_else(|error| if error.reason() == Reason::StorageFull { Ok(()) } else { Err(error) })?;
         let reader = Arc::new(Reader::new(log.reader(), Arc::clone(&cache)));
         let (pool, jobs) = pool();
-        let log = LogStep::new(log, Arc::clone(&shared), cache);
-        Ok(Self { shared, reader, pool, jobs, commands, core, log, allocator, report })
+        let (capturing, captured) = bounded(1);
+        let keeper = Keeper { index, store, shared: Arc::clone(&shared), captured };
+        let log = LogStep::new(log, Arc::clone(&shared), cache, capturing);
+        Ok(Self { shared, reader, pool, jobs, commands, core, log, allocator, keeper, report })
     }
+}
+
+/// The index's checkpoint, where it is of this store and the log has what it rests on. A log that lost that is refused.
+fn fitting_checkpoint(index: &mut dyn StateIndex, files: &dyn Files, store: StoreId) -> Result<Option<Checkpoint>> {
+    let Some(checkpoint) = index.load()? else { return Ok(None) };
+    if checkpoint.store == store && Log::has(files, store, &checkpoint.at)? {
+        return Ok(Some(checkpoint));
+    }
+    tracing::warn!("the index belongs to another log; it is put aside and made anew");
+    index.put_aside()?;
+    Ok(None)
 }
 
 /// Runs what the core wants read; the answer goes back to it as a command.

@@ -20,6 +20,13 @@ use crate::types::{GroupNumber, StreamNumber};
 pub(crate) fn replay(core: &mut Core, recovered: &Recovered<'_>) -> Result<()> {
     match recovered {
         Recovered::Frame(frame) => replay_frame(core, frame),
+        Recovered::Known(block) => {
+            // Of a stream that is gone since, nothing is shown.
+            if let Some(slot) = core.streams.get(&block.stream) {
+                slot.view.show_known(**block);
+            }
+            Ok(())
+        }
         Recovered::Sealed(sealed) => {
             seal_views(&core.shared, sealed);
             Ok(())

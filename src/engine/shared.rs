@@ -27,6 +27,7 @@ pub(crate) struct Shared {
     draining: AtomicBool,
     full: AtomicBool,
     dead: AtomicBool,
+    indexing: AtomicBool,
     failure: RwLock<Option<Error>>,
 }
 
@@ -60,6 +61,7 @@ impl Shared {
             draining: AtomicBool::new(false),
             full: AtomicBool::new(false),
             dead: AtomicBool::new(false),
+            indexing: AtomicBool::new(false),
             failure: RwLock::new(None),
         }
     }
@@ -138,6 +140,14 @@ impl Shared {
     }
     pub(crate) fn set_full(&self, full: bool) {
         self.full.store(full, Ordering::Relaxed);
+    }
+
+    /// Whether a checkpoint is being written.
+    pub(crate) fn is_indexing(&self) -> bool {
+        self.indexing.load(Ordering::Relaxed)
+    }
+    pub(crate) fn set_indexing(&self, indexing: bool) {
+        self.indexing.store(indexing, Ordering::Relaxed);
     }
 
     /// Says that the engine has stopped.

@@ -11,7 +11,7 @@ use super::options::EngineOptions;
 use super::parts::{Parts, run_job};
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::storage::{Files, LogOptions, RecoveryReport};
+use crate::storage::{Files, LogOptions, MemoryIndex, RecoveryReport, StateIndex};
 
 /// Rounds after which an engine that still moves, or a future that still waits, is taken to do so for ever.
 const ROUNDS_MAX: u32 = 100_000;
@@ -31,7 +31,19 @@ impl Stepped {
         clock: Arc<dyn Clock>,
         salts: Box<dyn FnMut() -> u64 + Send>,
     ) -> Result<Self> {
-        let parts = Parts::open(files, log_options, options, clock, salts)?;
+        Self::open_with(files, log_options, Box::new(MemoryIndex::default()), options, clock, salts)
+    }
+
+    /// Recovers what is in these files, with this index.
+    pub fn open_with(
+        files: Arc<dyn Files>,
+        log_options: LogOptions,
+        index: Box<dyn StateIndex>,
+        options: EngineOptions,
+        clock: Arc<dyn Clock>,
+        salts: Box<dyn FnMut() -> u64 + Send>,
+    ) -> Result<Self> {
+        let parts = Parts::open(files, log_options, index, options, clock, salts)?;
         let engine = Engine::over(&parts, None);
         Ok(Self { parts, engine })
     }
@@ -85,6 +97,7 @@ impl Stepped {
             shared.fail(&error);
             core.on_failed();
         }
+        while self.parts.keeper.step() {}
         true
     }
 

@@ -42,6 +42,7 @@ enum LogEvent {
 pub(crate) struct Threads {
     core: Option<JoinHandle<()>>,
     log: Option<JoinHandle<()>>,
+    keeper: Option<JoinHandle<()>>,
     others: Vec<JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
 }
@@ -49,7 +50,7 @@ pub(crate) struct Threads {
 impl Threads {
     /// Starts the threads over these parts.
     pub(crate) fn start(parts: Parts) -> std::io::Result<Self> {
-        let Parts { shared, reader, pool, jobs, commands, core, log, allocator, .. } = parts;
+        let Parts { shared, reader, pool, jobs, commands, core, log, allocator, keeper, .. } = parts;
         let (commits, to_write) = bounded(limits::COMMITS_IN_FLIGHT_MAX);
         let (events, done) = bounded(limits::COMMITS_IN_FLIGHT_MAX + 1);
         let stopping = Arc::new(AtomicBool::new(false));
@@ -60,16 +61,18 @@ impl Threads {
         }
         let (allocating, stop) = (Arc::clone(&shared), Arc::clone(&stopping));
         others.push(spawn("synapse-space", &shared, move || allocate(allocator, &allocating, &stop))?);
+        let keeper = spawn_beside("synapse-index", move || keeper.run())?;
         let writer = Writer { step: log, shared: Arc::clone(&shared) };
         let log = spawn("synapse-log", &shared, move || writer.run(&to_write, &events))?;
         let runner = Runner { core, shared: Arc::clone(&shared), commands, commits, done, pool, reader };
         let core = spawn("synapse-core", &shared, move || runner.run())?;
-        Ok(Self { core: Some(core), log: Some(log), others, stopping })
+        Ok(Self { core: Some(core), log: Some(log), keeper: Some(keeper), others, stopping })
     }
 
-    /// Waits until the core and the log thread have ended. The others end with the last handle.
+    /// Waits until the core, the log thread and the keeper have ended, in this order. The others end with the last
+    /// handle.
     pub(crate) fn join(&mut self) {
-        for handle in [self.core.take(), self.log.take()].into_iter().flatten() {
+        for handle in [self.core.take(), self.log.take(), self.keeper.take()].into_iter().flatten() {
             // A panic was noted by the thread itself.
             let _ = handle.join();
         }
@@ -93,6 +96,11 @@ fn spawn(name: &str, shared: &Arc<Shared>, work: impl FnOnce() + Send + 'static)
             shared.announce_stop();
         }
     })
+}
+
+/// A thread whose end ends nothing else.
+fn spawn_beside(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
 /// The core thread.

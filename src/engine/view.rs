@@ -90,11 +90,35 @@ impl StreamView {
         self.changed.notify(usize::MAX);
     }
 
+    /// Takes what a checkpoint says of the stream. Blocks are shown before and after.
+    pub(crate) fn restore(
+        &self,
+        last: EntryId,
+        appended: u64,
+        trimmed_before: EntryId,
+        removals: u64,
+        deleted: DeletedIds,
+    ) {
+        let mut s = self.state.write();
+        (s.last, s.appended, s.removals, s.deleted) = (last, appended, removals, deleted);
+        s.trimmed_before = trimmed_before;
+    }
+
+    /// Shows a block that a restored state counts already.
+    pub(crate) fn show_known(&self, block: BlockRef) {
+        let mut s = self.state.write();
+        if block.last >= s.trimmed_before {
+            s.live.push_back(block);
+        }
+    }
+
     /// Replaces the blocks of a segment, now sealed, by one span.
     pub(crate) fn seal(&self, span: FileSpan) {
         let mut s = self.state.write();
         s.live.retain(|b| b.file != span.file);
-        s.spans.push(span);
+        if span.last >= s.trimmed_before {
+            s.spans.push(span);
+        }
         s.last = s.last.max(span.last);
         s.appended = s.appended.max(span.first_ordinal + span.count);
     }

@@ -171,6 +171,11 @@ pub fn reseal(head: &mut [u8], salt: u64, position: LogPosition) {
     head[CRC_AT..FRAME_HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
 }
 
+/// What tells this head from any other at its position, whatever the salt of its file.
+pub fn digest(head: &[u8]) -> u32 {
+    crc::salted(0, 0, &[&head[..CRC_AT], &head[FRAME_HEAD_BYTES..]])
+}
+
 fn checksum(head: &[u8], salt: u64, position: LogPosition) -> u32 {
     crc::salted(salt, position.0, &[&head[..CRC_AT], &head[FRAME_HEAD_BYTES..]])
 }

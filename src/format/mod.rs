@@ -11,3 +11,4 @@ pub mod frame;
 pub mod index;
 pub mod record;
 pub mod segment;
+pub mod state;

@@ -387,7 +387,8 @@ effects! {
     0x2a => Revived,
 }
 
-fn codec() -> impl Options {
+/// How contents of control records and rows are written.
+pub(super) fn codec() -> impl Options {
     bincode::DefaultOptions::new()
         .with_fixint_encoding()
         .with_little_endian()

@@ -8,6 +8,7 @@
 
 mod pending;
 mod plan;
+mod rows;
 mod window;
 
 use std::collections::BTreeMap;
@@ -34,10 +35,23 @@ pub struct Consumer {
     pub name: ConsumerName,
     /// Entries that it holds.
     pub pending: u64,
-    /// When it was last heard of.
-    pub seen_ms: u64,
+    /// When it was last heard of by the log.
+    logged_ms: u64,
+    /// When it was last heard of at all, in this run.
+    touched_ms: u64,
     /// When it last got an entry.
     pub active_ms: Option<u64>,
+}
+
+impl Consumer {
+    fn new(name: ConsumerName, logged_ms: u64, active_ms: Option<u64>) -> Self {
+        Self { name, pending: 0, logged_ms, touched_ms: 0, active_ms }
+    }
+
+    /// When it was last heard of.
+    pub fn seen_ms(&self) -> u64 {
+        self.logged_ms.max(self.touched_ms)
+    }
 }
 
 /// The state of one group.
@@ -114,7 +128,7 @@ impl Group {
     /// Notes that a consumer was heard of.
     pub fn touch(&mut self, number: ConsumerNumber, now_ms: u64) {
         if let Some(consumer) = self.consumers.get_mut(&number) {
-            consumer.seen_ms = consumer.seen_ms.max(now_ms);
+            consumer.touched_ms = consumer.touched_ms.max(now_ms);
         }
     }
 
@@ -146,7 +160,7 @@ impl Group {
     pub fn apply_consumer_added(&mut self, added: &ConsumerAdded) {
         self.consumer_max = self.consumer_max.max(added.consumer);
         self.names.insert(added.name.clone(), added.consumer);
-        let consumer = Consumer { name: added.name.clone(), pending: 0, seen_ms: added.at_ms, active_ms: None };
+        let consumer = Consumer::new(added.name.clone(), added.at_ms, None);
         self.consumers.insert(added.consumer, consumer);
     }
 
@@ -165,7 +179,7 @@ impl Group {
         }
         self.delivery_max = self.delivery_max.max(delivered.delivery);
         if let Some(consumer) = self.consumers.get_mut(&delivered.consumer) {
-            consumer.seen_ms = consumer.seen_ms.max(delivered.at_ms);
+            consumer.logged_ms = consumer.logged_ms.max(delivered.at_ms);
             if !delivered.sizes.is_empty() {
                 consumer.active_ms = Some(delivered.at_ms);
             }

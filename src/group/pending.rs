@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 
+use crate::format::state::PendingRow;
 use crate::types::{ConsumerNumber, DeliveryNumber, EntryId, IdRange};
 
 /// One pending entry.
@@ -260,6 +261,69 @@ impl PendingSet {
         let entry = self.detach(id)?;
         self.key_of.remove(&id);
         Some(entry)
+    }
+
+    /// The entries as rows, in id order.
+    pub(super) fn rows(&self) -> impl Iterator<Item = PendingRow> {
+        self.entries.iter().map(|(id, entry)| PendingRow {
+            id: *id,
+            consumer: entry.consumer,
+            deliveries: entry.deliveries,
+            failures: entry.failures,
+            size: entry.size,
+            delivery: entry.delivery,
+            delivered_ms: entry.delivered_ms,
+            due_ms: entry.due_ms,
+            key: self.key_of(*id),
+            exhausted: self.exhausted.get(id).map(|reason| reason.as_ref().map(|text| text.to_string())),
+        })
+    }
+
+    /// Takes rows back, in id order.
+    pub(super) fn restore(&mut self, rows: Vec<PendingRow>) {
+        let mut lease: Option<(EntryId, EntryId, u64)> = None;
+        for row in rows {
+            let held = row.consumer != ConsumerNumber::NOBODY;
+            match &mut lease {
+                Some((_, last, due)) if held && *due == row.due_ms => *last = row.id,
+                _ if held => {
+                    let done = lease.replace((row.id, row.id, row.due_ms));
+                    done.into_iter().for_each(|(first, last, due)| self.note_lease(first, last, due));
+                }
+                _ => {}
+            }
+            self.restore_one(row, held);
+        }
+        lease.into_iter().for_each(|(first, last, due)| self.note_lease(first, last, due));
+    }
+
+    fn restore_one(&mut self, row: PendingRow, held: bool) {
+        let entry = PendingEntry {
+            consumer: row.consumer,
+            deliveries: row.deliveries,
+            failures: row.failures,
+            size: row.size,
+            delivery: row.delivery,
+            delivered_ms: row.delivered_ms,
+            due_ms: row.due_ms,
+        };
+        self.entries.insert(row.id, entry);
+        if row.key != 0 {
+            self.key_of.insert(row.id, row.key);
+        }
+        if held {
+            self.held += 1;
+            if row.key != 0 {
+                self.leave_ready(row.key);
+                self.keys.entry(row.key).or_default().held += 1;
+            }
+        } else if row.exhausted.is_none() || row.key != 0 {
+            // What is exhausted waits in no queue but that of its key, which it keeps blocked.
+            self.enqueue(row.id, row.due_ms);
+        }
+        if let Some(reason) = row.exhausted {
+            self.exhausted.insert(row.id, reason.map(Into::into));
+        }
     }
 
     /// Takes the entry out of whatever place it is in (G1).

@@ -17,6 +17,8 @@ pub struct DeliveryRequest {
     pub bytes_max: usize,
     /// Only new entries, and none of them pending.
     pub no_ack: bool,
+    /// Entries parked on the way at most: what is behind them is looked at by the next delivery.
+    pub parked_max: usize,
 }
 
 /// What a delivery would hand out.
@@ -141,7 +143,8 @@ impl Group {
             // After the cursor was moved back, what is still pending comes again by itself.
             if exists(id) && !self.pending.is_pending(id) {
                 let busy = ordered && key != 0 && self.pending.is_key_busy(key) && !own_keys.contains(&key);
-                if room == 0 || (!busy && plan.is_full(request, size)) {
+                let full = if busy { plan.parked.len() >= request.parked_max } else { plan.is_full(request, size) };
+                if room == 0 || full {
                     break;
                 }
                 room -= usize::from(!request.no_ack);

@@ -47,7 +47,7 @@ struct Delivery<'a> {
 impl Delivery<'_> {
     /// Delivers up to `max` entries to a consumer and answers their numbers.
     fn to(&mut self, consumer: u32, max: usize) -> Vec<u64> {
-        let request = DeliveryRequest { entries_max: max, bytes_max: 1 << 20, no_ack: false };
+        let request = DeliveryRequest { entries_max: max, bytes_max: 1 << 20, no_ack: false, parked_max: usize::MAX };
         let plan = self.group.plan_delivery(self.window, &request, self.now_ms, &|_| true);
         self.window.take(plan.taken);
         self.next += 1;

@@ -73,6 +73,8 @@ pub struct Appended {
     pub position: LogPosition,
     /// Where its frame ends: durable once [`Log::synced`] is here.
     pub end: LogPosition,
+    /// Digest of its frame's head.
+    pub digest: u32,
     /// Its blocks of entries, in the order of its records.
     pub blocks: Vec<BlockRef>,
     /// The segment that was sealed to make way for it.
@@ -243,7 +245,7 @@ impl Log {
         self.last = now;
         let rest = live.rest();
         self.room.appended(1, rest, u32::from(live.header.first == position));
-        Ok(Appended { position, end: self.end, blocks, sealed })
+        Ok(Appended { position, end: self.end, digest: frame::digest(&encoded), blocks, sealed })
     }
 
     /// Ends a segment: its frames synced, then index and footer written and synced.

@@ -5,6 +5,7 @@
 //! directory around them, which [`Verifier`] checks while nobody has it open. What the bytes are is in `docs/FORMAT.md`.
 
 mod files;
+mod index;
 mod log;
 mod options;
 mod reader;
@@ -13,6 +14,7 @@ mod room;
 mod scan;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;
+mod sled_index;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -20,11 +22,15 @@ mod trail;
 mod verify;
 
 pub use files::{Files, LogFile, RealFiles};
+#[cfg(any(test, feature = "testing"))]
+pub use index::MemoryIndex;
+pub use index::{Checkpoint, ResumeAt, StateIndex};
 pub use log::{Appended, FrameParts, Log, Record, SealedSegment};
 pub use options::{Faults, LogOptions};
 pub use reader::LogReader;
 pub use recover::{Cut, Recovered, RecoveredFrame, RecoveredRecord, RecoveryReport};
 pub use room::{AllocatorStep, FRAME_COST_BASE, Fit, LogAllocator, RoomPlanner, block_cost, record_cost};
+pub use sled_index::SledIndex;
 pub use store::Store;
 pub use verify::{Affected, Checked, Finding, Verifier, VerifyReport};
 

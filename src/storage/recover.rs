@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::files::{Files, LogFile, failed, is_full};
+use super::index::ResumeAt;
 use super::log::{Live, Log, Salts, SealedSegment, write_ends};
 use super::options::LogOptions;
 use super::room::{Room, Spare, parse_spare_name};
@@ -18,11 +19,11 @@ use super::scan::{ScannedFrame, Scanner, corrupt};
 use super::trail::Trail;
 use crate::clock::Now;
 use crate::error::{Error, Reason, Result};
-use crate::format::block::{BlockRef, FileId, types_of};
+use crate::format::block::{BlockRef, FileId, FileSpan, types_of};
 use crate::format::crc;
 use crate::format::frame::{self, KIND_ENTRIES};
 use crate::format::index::{DIRECTORY_ENTRY_BYTES, DirectoryEntry, IndexBuilder};
-use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentFooter, SegmentHeader};
+use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentFooter, SegmentHeader, StoreId};
 use crate::limits::{CUT_FILES_MAX, DAMAGED_LISTED_MAX};
 use crate::types::LogPosition;
 
@@ -61,6 +62,8 @@ pub struct RecoveredRecord {
 pub enum Recovered<'a> {
     /// A commit.
     Frame(&'a RecoveredFrame),
+    /// A block of entries of a commit that the checkpoint knows.
+    Known(&'a BlockRef),
     /// The segment whose frames were handed on last is sealed.
     Sealed(&'a SealedSegment),
 }
@@ -116,10 +119,12 @@ const TEMPORARY: &str = "recover.tmp";
 const CUT_TEMPORARY: &str = "cut.tmp";
 
 impl Log {
-    /// Opens the log in this folder, or begins one, handing every frame to the visitor in order.
+    /// Opens the log in this folder, or begins one, handing every frame to the visitor in order; of what lies before
+    /// `resume`, which [`Log::has`] said is there, the blocks and spans alone.
     pub fn open(
         files: Arc<dyn Files>,
         options: LogOptions,
+        resume: Option<ResumeAt>,
         now: Now,
         salts: Salts,
         visitor: Visitor<'_>,
@@ -143,7 +148,25 @@ impl Log {
             trail: Trail::default(),
         };
         let report = RecoveryReport { unknown_files: found.unknown.clone(), ..RecoveryReport::default() };
-        Recovery { log, report, visitor, now }.run(found)
+        Recovery { log, report, visitor, now, resume }.run(found)
+    }
+
+    /// Whether the log has the frame that a checkpoint names; `false` where another stands there. Where none does, it
+    /// was lost, although it was synced: `CORRUPT`.
+    pub fn has(files: &dyn Files, store: StoreId, at: &ResumeAt) -> Result<bool> {
+        let found = Found::survey(files)?;
+        let lost = || {
+            let why = format!("the log lacks position {}, which was synced before a checkpoint was made", at.position);
+            Error::new(Reason::Corrupt, why).with("position", at.position)
+        };
+        let id = found.segments.iter().rfind(|id| id.0 <= at.position.0).ok_or_else(lost)?;
+        let file = files.open(&id.name()).map_err(|error| failed("opening", &id.name(), &error))?;
+        let mut scanner = Scanner::open(&*file, *id)?;
+        scanner.check_identity(store)?;
+        let offset = SEGMENT_HEADER_BYTES as u64 + (at.position.0 - id.0);
+        let Some((_, sizes)) = scanner.head(offset)? else { return Err(lost().with("file", id.name())) };
+        let head = scanner.bytes(offset, sizes.head)?.ok_or_else(lost)?;
+        Ok(frame::digest(&head) == at.digest)
     }
 }
 
@@ -187,6 +210,7 @@ struct Recovery<'a> {
     report: RecoveryReport,
     visitor: Visitor<'a>,
     now: Now,
+    resume: Option<ResumeAt>,
 }
 
 impl Recovery<'_> {
@@ -236,6 +260,12 @@ impl Recovery<'_> {
     fn closed(&mut self, id: FileId, file: &Arc<dyn LogFile>, next: LogPosition) -> Result<()> {
         let mut scanner = self.scanner(file, id)?;
         let footer = scanner.footer()?;
+        if let Some(footer) = footer.filter(|footer| footer.end == next && self.is_known(next))
+            && let Some(spans) = directory(&mut scanner, &footer, id)?
+        {
+            self.log.end = next;
+            return (self.visitor)(Recovered::Sealed(&SealedSegment { file: id, end: next, spans }));
+        }
         let end = footer.map_or(next, |footer| footer.end);
         let mut index = IndexBuilder::default();
         let offset = self.visit_synced(&mut scanner, end, &mut index)?;
@@ -299,7 +329,7 @@ impl Recovery<'_> {
 
     /// How far the log is known to have been synced, by all that is still legible in the last file.
     fn greatest_synced(&self, scanner: &mut Scanner<'_>) -> Result<LogPosition> {
-        let mut synced = scanner.header.synced_to;
+        let mut synced = scanner.header.synced_to.max(self.resume.map_or(LogPosition(0), |at| at.end));
         let mut offset = SEGMENT_HEADER_BYTES as u64;
         let mut contiguous = offset;
         while let Some((at, head, sizes)) = scanner.next_head(offset)? {
@@ -349,6 +379,11 @@ impl Recovery<'_> {
         Ok(())
     }
 
+    /// Whether a checkpoint knows all that lies before this position.
+    fn is_known(&self, end: LogPosition) -> bool {
+        self.resume.is_some_and(|at| end <= at.position)
+    }
+
     fn visit(&mut self, frame: &ScannedFrame, scanner: &Scanner<'_>, index: &mut IndexBuilder) -> Result<()> {
         let mut records = Vec::with_capacity(frame.contents.len());
         let mut offset = frame.offset as u32 + frame.sizes.head as u32;
@@ -364,6 +399,12 @@ impl Recovery<'_> {
         }
         let end = LogPosition(frame.head.position.0 + frame.sizes.total as u64);
         (self.log.end, self.log.last) = (end, frame.head.now);
+        if self.is_known(end) {
+            return records
+                .iter()
+                .filter_map(|r| r.block.as_ref())
+                .try_for_each(|b| (self.visitor)(Recovered::Known(b)));
+        }
         self.report.frames += 1;
         let (position, now, clean_stop) = (frame.head.position, frame.head.now, frame.head.clean_stop);
         (self.visitor)(Recovered::Frame(&RecoveredFrame { position, end, now, clean_stop, records }))
@@ -493,6 +534,20 @@ fn footer_fits(footer: &SegmentFooter, offset: u64, index: &IndexBuilder) -> boo
         && footer.index_length as usize == index.encoded_bytes()
         && footer.streams as usize == index.streams()
         && footer.blocks as usize == index.blocks()
+}
+
+/// What a sealed file says that it holds; `None` where its directory is damaged.
+fn directory(scanner: &mut Scanner<'_>, footer: &SegmentFooter, id: FileId) -> Result<Option<Vec<FileSpan>>> {
+    let mut spans = Vec::with_capacity(footer.streams as usize);
+    for number in 0..u64::from(footer.streams) {
+        let place = u64::from(footer.index_offset) + number * DIRECTORY_ENTRY_BYTES as u64;
+        let entry = scanner.bytes(place, DIRECTORY_ENTRY_BYTES)?;
+        match entry.and_then(|bytes| DirectoryEntry::decode(&bytes, scanner.header.salt, place, id)) {
+            Some(entry) => spans.push(entry.span),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(spans))
 }
 
 /// Whether every part of the index verifies.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::files::{Files, RealFiles, failed};
 use super::options::LogOptions;
 use super::scan::newer;
+use super::sled_index::SledIndex;
 use crate::error::{Error, Reason, Result};
 use crate::format::crc;
 use crate::format::cursor::Cursor;
@@ -20,6 +21,7 @@ const LOCK: &str = "LOCK";
 const STORE: &str = "STORE";
 const STORE_TEMPORARY: &str = "STORE.tmp";
 pub(super) const LOG_FOLDER: &str = "log";
+const INDEX_FOLDER: &str = "index";
 /// What a directory may hold before it is ours: our own beginnings, and what file systems put there.
 const HARMLESS: [&str; 4] = [LOCK, STORE_TEMPORARY, "lost+found", ".gitkeep"];
 
@@ -90,6 +92,11 @@ impl Store {
         let folder = self.path.join(LOG_FOLDER);
         let files = RealFiles::open(&folder);
         Ok(Arc::new(files.map_err(|error| failed("opening", &folder.display().to_string(), &error))?))
+    }
+
+    /// The index of the log.
+    pub fn index(&self) -> SledIndex {
+        SledIndex::new(&self.path.join(INDEX_FOLDER))
     }
 
     /// The log's settings for this store: the defaults, and whether it must have files.

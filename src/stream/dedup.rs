@@ -2,10 +2,11 @@
 //!
 //! Bounded by age (engine time), by count, and by number of producers: the oldest goes first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::error::{Error, Reason, Result};
 use crate::format::record::{EventIdsRemembered, IdRun, RequestRemembered};
+use crate::format::state::ProducerRow;
 use crate::limits::DEDUP_REQUESTS_PER_PRODUCER;
 use crate::types::{DedupSettings, EntryId, ProducerId};
 
@@ -90,6 +91,40 @@ impl Dedup {
             self.event_order.push_back((record.at_ms, event_id.clone()));
         }
         self.forget_events(settings, record.at_ms);
+    }
+
+    /// What is remembered of producers, in the order in which they are forgotten.
+    pub(super) fn producer_rows(&self) -> impl Iterator<Item = ProducerRow> {
+        let mut seen = HashSet::new();
+        self.producer_order.iter().filter_map(move |(at_ms, producer)| {
+            let requests = self.producers.get(producer)?;
+            // Stale where a later request followed.
+            let counts = requests.back().is_some_and(|last| last.at_ms == *at_ms) && seen.insert(producer);
+            let requests = requests.iter().map(|r| (r.sequence, r.hash, r.entries, r.at_ms));
+            counts.then(|| ProducerRow { producer: producer.clone(), requests: requests.collect() })
+        })
+    }
+
+    /// The event ids that are remembered, in the order in which they are forgotten.
+    pub(super) fn event_rows(&self) -> impl Iterator<Item = (String, EntryId, u64)> {
+        self.event_order.iter().filter_map(|(at_ms, event_id)| {
+            let (entry, seen_ms) = self.events.get(event_id)?;
+            (seen_ms == at_ms).then(|| (event_id.clone(), *entry, *at_ms))
+        })
+    }
+
+    pub(super) fn restore_producer(&mut self, row: ProducerRow) {
+        let request = |(sequence, hash, entries, at_ms)| RememberedRequest { sequence, hash, entries, at_ms };
+        let requests: VecDeque<RememberedRequest> = row.requests.into_iter().map(request).collect();
+        if let Some(last) = requests.back() {
+            self.producer_order.push_back((last.at_ms, row.producer.clone()));
+            self.producers.insert(row.producer, requests);
+        }
+    }
+
+    pub(super) fn restore_event(&mut self, (event_id, entry, at_ms): (String, EntryId, u64)) {
+        self.event_order.push_back((at_ms, event_id.clone()));
+        self.events.insert(event_id, (entry, at_ms));
     }
 
     fn forget_producers(&mut self, settings: &DedupSettings, now_ms: u64) {

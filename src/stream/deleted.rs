@@ -22,9 +22,17 @@ impl DeletedIds {
     pub fn contains(&self, id: EntryId) -> bool {
         !self.0.is_empty() && self.0.contains_key(&id)
     }
+    /// The ids in order, with their bytes.
+    pub fn iter(&self) -> impl Iterator<Item = (EntryId, u32)> {
+        self.0.iter().map(|(id, bytes)| (*id, *bytes))
+    }
     /// Adds an id; says whether it was new.
     pub fn insert(&mut self, id: EntryId, bytes: u32) -> bool {
         self.0.insert(id, bytes).is_none()
+    }
+    /// Adds ids that are new.
+    pub(super) fn extend(&mut self, entries: Vec<(EntryId, u32)>) {
+        self.0.extend(entries);
     }
     /// Drops what lies below a new trim point.
     pub fn forget_below(&mut self, before: EntryId) {

@@ -9,6 +9,7 @@
 
 mod dedup;
 mod deleted;
+mod rows;
 
 use crate::clock::Now;
 use crate::error::{Error, Reason, Result};

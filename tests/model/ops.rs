@@ -255,9 +255,21 @@ pub(crate) enum Op {
     },
     Restart {
         clean: bool,
+        index: IndexFate,
     },
     /// The operation is decided but not written when the engine goes.
     Torn(Box<Op>),
+}
+
+/// What becomes of the index between two runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum IndexFate {
+    Kept,
+    Lost,
+    /// A copy of an earlier time is put back.
+    Old,
+    /// That of another store is put there.
+    Foreign,
 }
 
 /// A random program.
@@ -301,7 +313,10 @@ fn op(r: &mut Random) -> Op {
         882..886 => Op::Purge { s, g, which: some(r) },
         886..990 => Op::Advance { ms: r.one(&[1, 1, 10, 60, 150, 1_000, 6_000, 40_000]) },
         990..994 => Op::Wall { by: r.one(&[-5_000, -1, 3, 900]) },
-        994..998 => Op::Restart { clean: r.chance(50) },
+        994..998 => {
+            let fates = [IndexFate::Kept, IndexFate::Kept, IndexFate::Lost, IndexFate::Old, IndexFate::Foreign];
+            Op::Restart { clean: r.chance(50), index: r.one(&fates) }
+        }
         _ => Op::Torn(Box::new(match r.below(3) {
             0 => Op::Publish { s, publish: publish(r) },
             1 => pull(r, s, g, c),

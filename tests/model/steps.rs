@@ -86,7 +86,7 @@ impl World {
                 self.set_wall(*by);
                 Ok(())
             }
-            Op::Restart { clean } => self.restart(*clean).and_then(|()| self.compare_all()),
+            Op::Restart { clean, index } => self.restart(*clean, *index).and_then(|()| self.compare_all()),
             Op::Torn(op) => self.torn(op).and_then(|()| self.compare_all()),
         }
     }

@@ -12,12 +12,13 @@ use synapse::clock::{Clock, ManualClock, Now};
 use synapse::engine::stepped::Stepped;
 use synapse::engine::{Engine, EngineOptions, Session};
 use synapse::error::{Error, Reason};
-use synapse::storage::{Files, LogOptions};
+use synapse::format::segment::StoreId;
+use synapse::storage::{Checkpoint, Files, LogOptions, MemoryIndex};
 use synapse::types::{EntryId, GroupName, StreamName, StreamSettings};
 
 use crate::disk::MemoryFiles;
 use crate::group::{Buried, Group};
-use crate::ops::Op;
+use crate::ops::{IndexFate, Op};
 use crate::stream::{Letter, Stream};
 
 /// What a step answers: where engine and model differ, how.
@@ -36,11 +37,16 @@ pub(crate) struct World {
     pub(crate) sessions: [Option<OpenSession>; 4],
     pub(crate) delivery_max: u64,
     files: Arc<MemoryFiles>,
+    index: MemoryIndex,
+    /// What the index held at an earlier restart.
+    old_checkpoint: Option<Checkpoint>,
     folder: std::path::PathBuf,
 }
 
 /// Wall time at which every program starts, in milliseconds.
 const START_MS: u64 = 1_000_000;
+/// Log between two checkpoints: many in each program.
+const CHECKPOINT_BYTES: u64 = 50_000;
 /// Polls after which a request is taken to wait for what does not come by itself.
 const POLLS: usize = 24;
 /// Polls after which an answer that must come is missed: a list asks for each of its parts.
@@ -55,6 +61,8 @@ impl World {
             sessions: Default::default(),
             delivery_max: 0,
             files: Arc::default(),
+            index: MemoryIndex::default(),
+            old_checkpoint: None,
             folder: "/nowhere".into(),
         };
         world.open().expect("nothing opens");
@@ -62,17 +70,23 @@ impl World {
     }
 
     fn open(&mut self) -> Outcome {
-        let store = synapse::format::segment::StoreId([7; 16]);
+        let store = StoreId([7; 16]);
         let mut log_options = LogOptions::new(store);
         log_options.must_exist = self.files.list().is_ok_and(|names| !names.is_empty());
-        let options = EngineOptions { segment_bytes: 256 << 10, ..EngineOptions::new(&self.folder) };
+        let options = EngineOptions {
+            segment_bytes: 256 << 10,
+            checkpoint_bytes: CHECKPOINT_BYTES,
+            ..EngineOptions::new(&self.folder)
+        };
         let (files, clock) = (Arc::clone(&self.files) as Arc<dyn Files>, Arc::clone(&self.clock) as Arc<dyn Clock>);
         let mut salt = 1;
         let salts = Box::new(move || {
             salt += 1;
             salt
         });
-        let stepped = Stepped::open(files, log_options, options, clock, salts).map_err(|e| format!("opening: {e}"))?;
+        let index = Box::new(self.index.clone());
+        let stepped = Stepped::open_with(files, log_options, index, options, clock, salts);
+        let stepped = stepped.map_err(|e| format!("opening: {e}"))?;
         self.stepped = Some(stepped);
         Ok(())
     }
@@ -191,12 +205,13 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn restart(&mut self, clean: bool) -> Outcome {
+    pub(crate) fn restart(&mut self, clean: bool, index: IndexFate) -> Outcome {
         if clean {
             self.stepped.as_mut().expect("it is open").stop();
         }
         self.stepped = None;
         self.sessions = Default::default();
+        self.meet(index);
         self.open()?;
         let stopped = self.stepped.as_ref().expect("it is open").report().clean;
         if clean {
@@ -209,13 +224,26 @@ impl World {
         self.tick()
     }
 
+    fn meet(&mut self, fate: IndexFate) {
+        let kept = self.index.checkpoint();
+        match fate {
+            IndexFate::Kept => {}
+            IndexFate::Lost => self.index.replace(None),
+            IndexFate::Old => self.index.replace(self.old_checkpoint.clone()),
+            IndexFate::Foreign => {
+                self.index.replace(kept.clone().map(|c| Checkpoint { store: StoreId([8; 16]), ..c }));
+            }
+        }
+        self.old_checkpoint = kept;
+    }
+
     /// Lets the engine decide on an operation and dies before anything of it is written.
     pub(crate) fn torn(&mut self, op: &Op) -> Outcome {
         if let Some(mut request) = self.request(op) {
             let _ = request.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             self.stepped.as_mut().expect("it is open").step_core();
         }
-        self.restart(false)
+        self.restart(false, IndexFate::Kept)
     }
 
     pub(crate) fn advance(&mut self, ms: u32) -> Outcome {

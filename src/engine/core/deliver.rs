@@ -26,6 +26,12 @@ pub(crate) struct Waiter {
 
 /// A standby of a single-active group takes over after this long without a sign of life, at least.
 const TAKEOVER_MS_MIN: u64 = 5_000;
+/// The share of a commit for a delivered entry, which may come with one that is gone: half of it goes to them.
+const DELIVERED_COST: u64 = 4 * HANDED_COST;
+/// The share for a parked one: two fifths of the commit go to them.
+const PARKED_COST: u64 = HANDED_COST * 5 / 2;
+/// What an entry that is handed over takes in a commit at most.
+const HANDED_COST: u64 = 64;
 /// Expired leases handled in one go.
 const EXPIRED_PER_STEP: usize = 1000;
 
@@ -95,9 +101,13 @@ impl Core {
     /// Answers one waiter, or makes progress towards it; `false` where there is nothing for it now.
     fn serve(&mut self, number: GroupNumber, at: usize, now: Now) -> bool {
         self.step_over_trimmed(number);
+        let cost_max = self.frame_cost_max();
         let slot = &self.groups[&number];
         let stream = &self.streams[&slot.group.stream];
-        let request = slot.waiters[at].request;
+        let mut request = slot.waiters[at].request;
+        // What is handed out at a time must fit a commit, also of the smallest segments.
+        request.entries_max = request.entries_max.min((cost_max / DELIVERED_COST) as usize);
+        request.parked_max = (cost_max / PARKED_COST) as usize;
         let plan = slot.group.plan_delivery(&slot.window, &request, now.engine_ms, &|id| stream.stream.exists(id));
         // Nobody has looked ahead yet, as after a restart or a seek: a batch of redelivered entries is not left short.
         if slot.window.is_empty() && slot.window.head() < stream.visible {
@@ -112,7 +122,7 @@ impl Core {
         if plan.is_empty() {
             return false;
         }
-        let cost = 4096 + 64 * (plan.entries.len() + plan.parked.len() + plan.gone.len()) as u64;
+        let cost = 4096 + HANDED_COST * (plan.entries.len() + plan.parked.len() + plan.gone.len()) as u64;
         if let Err(error) = self.admit(cost, Admit::Delivering) {
             if let Some(waiter) = self.slot_mut(number).waiters.remove(at) {
                 waiter.reply.send(Err(error));
@@ -314,7 +324,7 @@ fn takeover_ms(slot: &GroupSlot, active: ConsumerNumber) -> u64 {
     let present = slot.sessions.values().any(|c| *c == active) || slot.waiters.iter().any(|w| w.consumer == active);
     match slot.group.consumer(active) {
         Some(_) if present => u64::MAX,
-        Some(consumer) => consumer.seen_ms + slot.group.settings.ack_wait_ms.max(TAKEOVER_MS_MIN),
+        Some(consumer) => consumer.seen_ms() + slot.group.settings.ack_wait_ms.max(TAKEOVER_MS_MIN),
         None => 0,
     }
 }

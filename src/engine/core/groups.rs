@@ -168,7 +168,7 @@ impl Core {
         ConsumerInfo {
             name: consumer.name.clone(),
             pending: consumer.pending,
-            idle_ms: now.engine_ms.saturating_sub(consumer.seen_ms),
+            idle_ms: now.engine_ms.saturating_sub(consumer.seen_ms()),
             inactive_ms: consumer.active_ms.map(|at| now.engine_ms.saturating_sub(at)),
             active: slot.active == Some(number),
             sessions: slot.sessions.values().filter(|c| **c == number).count() as u32,

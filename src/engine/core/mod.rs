@@ -5,6 +5,7 @@
 //! that holds its effect, and an answer without an effect no earlier than what it observed. **C2** a command's
 //! effects are all in one commit. **C3** the core admits only what fits the room that is already allocated.
 
+mod checkpoint;
 mod dead_letters;
 mod deliver;
 mod groups;
@@ -25,6 +26,7 @@ use crate::clock::Now;
 use crate::error::{Error, Reason, Result};
 use crate::format::block::BlockView;
 use crate::format::record::Effect;
+use crate::format::state::StateRows;
 use crate::group::{Group, Window};
 use crate::limits;
 use crate::storage::{FRAME_COST_BASE, FileId, Fit, RoomPlanner};
@@ -122,6 +124,10 @@ pub(crate) struct Core {
     timers: BTreeSet<(u64, GroupNumber)>,
     draining: bool,
     stopped: bool,
+    /// Upper bound of what was written since the state was captured, in bytes.
+    since_capture: u64,
+    /// A captured state that goes with the next commit.
+    captured: Option<StateRows>,
 }
 
 impl Core {
@@ -147,6 +153,8 @@ impl Core {
             timers: BTreeSet::new(),
             draining: false,
             stopped: false,
+            since_capture: 0,
+            captured: None,
         }
     }
 
@@ -222,6 +230,7 @@ impl Core {
         }
         if !self.commit.is_empty() {
             self.close_commit(now, false);
+            self.capture_where_due();
         }
         if let Some(commit) = self.ready.pop_front() {
             return Some(commit);
@@ -229,6 +238,7 @@ impl Core {
         // The clean mark goes into a commit of its own, after everything else is durable.
         if self.draining && !self.stopped && self.in_flight.is_empty() {
             self.stopped = true;
+            self.captured = Some(self.capture());
             self.commit.require_sync();
             self.close_commit(now, true);
         }
@@ -239,8 +249,14 @@ impl Core {
         if self.commit.records() > 0 || clean_stop {
             let cost = self.commit.cost();
             self.room().take(cost);
+            self.since_capture += cost;
         }
-        let commit = self.commit.finish(self.number, now, clean_stop);
+        let mut commit = self.commit.finish(self.number, now, clean_stop);
+        if !commit.frame.records.is_empty() || clean_stop {
+            commit.before = self.captured.take();
+            // The index must not know of a frame that the log may lose.
+            commit.sync |= commit.before.is_some();
+        }
         self.in_flight.push_back((self.number, commit.blocks.clone()));
         self.ready.push_back(commit);
         self.number += 1;
@@ -290,6 +306,7 @@ impl Core {
     /// The log failed: nothing that waits will become durable, and nothing more is written.
     pub(crate) fn on_failed(&mut self) {
         self.commit = CommitBuilder::default();
+        self.captured = None;
         self.ready.clear();
         self.in_flight.clear();
         self.held.clear();

@@ -1,0 +1,86 @@
+//! The whole state as rows, and back: what a checkpoint of the index holds.
+//!
+//! Rows are taken between two commits, so that they are the state at a position of the log: all before it is in them,
+//! nothing after it.
+
+use std::sync::Arc;
+
+use super::{Core, StreamSlot};
+use crate::engine::view::StreamView;
+use crate::error::{Error, Reason, Result};
+use crate::format::state::{NumbersRow, Row, RowKey, StateRows};
+use crate::group::Group;
+use crate::stream::Stream;
+use crate::types::{GroupNumber, StreamNumber};
+
+impl Core {
+    /// Captures the state once enough was written since the last time, unless the index is still busy with that one.
+    pub(super) fn capture_where_due(&mut self) {
+        let due = self.since_capture >= self.shared.options.checkpoint_bytes;
+        if due && self.captured.is_none() && !self.shared.is_indexing() {
+            self.captured = Some(self.capture());
+            self.since_capture = 0;
+        }
+    }
+
+    /// The state after all commits that are closed. The commit being filled must be empty.
+    pub(super) fn capture(&self) -> StateRows {
+        debug_assert!(self.commit.records() == 0, "taken between two commits");
+        let mut out = StateRows::default();
+        let numbers = NumbersRow { stream: self.next_stream, group: self.next_group, delivery: self.next_delivery };
+        out.push(0, &Row::Numbers(numbers));
+        let mut rows = |owner, row| out.push(owner, &row);
+        self.streams.values().for_each(|slot| slot.stream.rows(&mut rows));
+        self.groups.values().for_each(|slot| slot.group.rows(&mut rows));
+        out.sort();
+        out
+    }
+
+    /// Takes the state from rows, in the order of their keys; the core must be new.
+    pub(crate) fn restore(&mut self, rows: &[(RowKey, Vec<u8>)]) -> Result<()> {
+        for (key, content) in rows {
+            let row = Row::decode(key.kind, content)?;
+            let taken = match row {
+                Row::Numbers(numbers) => {
+                    self.next_stream = self.next_stream.max(numbers.stream);
+                    self.next_group = self.next_group.max(numbers.group);
+                    self.next_delivery = self.next_delivery.max(numbers.delivery);
+                    true
+                }
+                Row::Stream(row) => {
+                    let stream = Stream::restore(row);
+                    let view = StreamView::new(stream.name.clone(), stream.number);
+                    self.shared.catalogue.insert(Arc::clone(&view));
+                    self.add_stream(stream, view);
+                    true
+                }
+                Row::Group(row) if self.streams.contains_key(&row.stream) => {
+                    self.add_group(Group::restore(row));
+                    true
+                }
+                Row::Deleted(_) | Row::Producers(_) | Row::EventIds(_) => {
+                    let slot = self.streams.get_mut(&StreamNumber(key.owner));
+                    slot.is_some_and(|slot| slot.stream.restore_list(row))
+                }
+                Row::Consumers(_) | Row::Pending(_) => {
+                    let slot = self.groups.get_mut(&GroupNumber(key.owner));
+                    slot.is_some_and(|slot| slot.group.restore_list(row))
+                }
+                Row::Group(_) => false,
+            };
+            if !taken {
+                return Err(Error::new(Reason::Corrupt, format!("row {key:?} belongs to nothing")));
+            }
+        }
+        self.streams.values().for_each(StreamSlot::show_restored);
+        Ok(())
+    }
+}
+
+impl StreamSlot {
+    /// Shows readers what was restored; the blocks themselves come from the log's files.
+    fn show_restored(&self) {
+        let stream = &self.stream;
+        self.view.restore(stream.last, stream.appended, stream.trimmed_before, stream.removals, stream.deleted.clone());
+    }
+}

@@ -1,0 +1,224 @@
+//! The index in sled: one tree of rows, one row that says what they are of. The only file that names sled.
+//!
+//! sled 0.34 does not sync what it writes by itself, may panic over damaged files, and gives no room back; so a
+//! checkpoint is written as one batch, flushed, and synced here; its rows carry checksums and a digest over all; and
+//! whatever cannot be read is renamed out of the way.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::index::{Checkpoint, ResumeAt, StateIndex};
+use crate::error::{Error, Reason, Result};
+use crate::format::crc;
+use crate::format::cursor::Cursor;
+use crate::format::segment::StoreId;
+use crate::format::state::{ROW_KEY_BYTES, RowKey};
+use crate::types::LogPosition;
+
+const TREE: &str = "state-1";
+/// The key of the row about the rows; shorter than theirs, so none of them has it.
+const ABOUT: &[u8] = b"about";
+const ABOUT_BYTES: usize = 56;
+/// sled's own cache: checkpoints are written and read once.
+const SLED_CACHE_BYTES: u64 = 8 << 20;
+/// What a folder that could not be read is renamed to; an older one of that name goes.
+const ASIDE: &str = "aside";
+
+/// The index in a folder of the data directory.
+pub struct SledIndex {
+    path: PathBuf,
+    open: Option<Open>,
+}
+
+struct Open {
+    database: sled::Db,
+    tree: sled::Tree,
+    /// Hashes of the stored rows by key: only what changed is written.
+    known: BTreeMap<RowKey, u64>,
+}
+
+impl SledIndex {
+    /// The index in this folder, which is made where it is missing.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), open: None }
+    }
+
+    fn open(&mut self) -> Result<&mut Open> {
+        if self.open.is_none() {
+            let config = sled::Config::new().path(&self.path).cache_capacity(SLED_CACHE_BYTES).flush_every_ms(None);
+            let database = guarded("opening", || config.open())?;
+            let tree = guarded("opening", || database.open_tree(TREE))?;
+            self.open = Some(Open { database, tree, known: BTreeMap::new() });
+        }
+        self.open.as_mut().ok_or_else(|| Error::internal("the index was just opened"))
+    }
+
+    fn read(&mut self) -> Result<Option<Checkpoint>> {
+        if !self.path.exists() {
+            return Ok(None);
+        }
+        let open = self.open()?;
+        let Some(about) = guarded("reading", || open.tree.get(ABOUT))? else { return Ok(None) };
+        let about = About::decode(&about).ok_or_else(|| damaged("the row about the rows"))?;
+        let mut rows = Vec::with_capacity(about.rows as usize);
+        let mut digest = 0;
+        for found in open.tree.iter() {
+            let (key, value) = guarded("reading", || found)?;
+            if &*key == ABOUT {
+                continue;
+            }
+            let (key, content, hash) = decode_row(&key, &value).ok_or_else(|| damaged("a row"))?;
+            digest ^= hash;
+            open.known.insert(key, hash);
+            rows.push((key, content));
+        }
+        if (rows.len() as u64, digest) != (about.rows, about.digest) {
+            return Err(damaged("the set of rows"));
+        }
+        Ok(Some(Checkpoint { store: about.store, at: about.at, rows }))
+    }
+}
+
+impl StateIndex for SledIndex {
+    fn load(&mut self) -> Result<Option<Checkpoint>> {
+        let read = catch_unwind(AssertUnwindSafe(|| self.read()));
+        match read.unwrap_or_else(|_| Err(damaged("its files"))) {
+            Ok(found) => Ok(found),
+            Err(error) => {
+                tracing::warn!(%error, "the index cannot be used; it is put aside and made anew from the log");
+                self.put_aside()?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let saved = catch_unwind(AssertUnwindSafe(|| self.open()?.write(checkpoint)));
+        saved.unwrap_or_else(|_| Err(damaged("its files")))?;
+        sync_files(&self.path).map_err(|error| failed("syncing", &error))
+    }
+
+    fn put_aside(&mut self) -> Result<()> {
+        self.open = None;
+        let aside = self.path.with_extension(ASIDE);
+        let moved = remove(&aside).and_then(|()| match fs::rename(&self.path, &aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        });
+        moved.map_err(|error| failed("putting aside", &error))
+    }
+}
+
+impl Open {
+    fn write(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let mut batch = sled::Batch::default();
+        let (mut known, mut digest) = (BTreeMap::new(), 0);
+        for (key, content) in &checkpoint.rows {
+            let (encoded, value) = (key.encode(), encode_row(content));
+            let hash = row_hash(&encoded, &value);
+            digest ^= hash;
+            if self.known.remove(key) != Some(hash) {
+                batch.insert(&encoded, value);
+            }
+            known.insert(*key, hash);
+        }
+        for gone in self.known.keys() {
+            batch.remove(&gone.encode());
+        }
+        let rows = checkpoint.rows.len() as u64;
+        batch.insert(ABOUT, About { store: checkpoint.store, at: checkpoint.at, rows, digest }.encode());
+        self.known = known;
+        guarded("writing", || self.tree.apply_batch(batch))?;
+        guarded("flushing", || self.database.flush())?;
+        Ok(())
+    }
+}
+
+/// What the rows are of: the row about the rows.
+struct About {
+    store: StoreId,
+    at: ResumeAt,
+    rows: u64,
+    /// The hashes of all rows, joined by exclusive or.
+    digest: u64,
+}
+
+impl About {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(ABOUT_BYTES);
+        out.extend_from_slice(&self.store.0);
+        for number in [self.at.position.0, self.at.end.0, self.rows, self.digest] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.extend_from_slice(&self.at.digest.to_le_bytes());
+        let sum = crc::content(&out);
+        out.extend_from_slice(&sum.to_le_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut cursor = Cursor(bytes);
+        let store = StoreId(cursor.array()?);
+        let (position, end) = (LogPosition(cursor.u64()?), LogPosition(cursor.u64()?));
+        let (rows, digest) = (cursor.u64()?, cursor.u64()?);
+        let at = ResumeAt { position, end, digest: cursor.u32()? };
+        let sound = bytes.len() == ABOUT_BYTES && cursor.u32()? == crc::content(&bytes[..ABOUT_BYTES - 4]);
+        sound.then_some(Self { store, at, rows, digest })
+    }
+}
+
+fn encode_row(content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(content.len() + 4);
+    out.extend_from_slice(&crc::content(content).to_le_bytes());
+    out.extend_from_slice(content);
+    out
+}
+
+fn decode_row(key: &[u8], value: &[u8]) -> Option<(RowKey, Vec<u8>, u64)> {
+    let hash = row_hash(key, value);
+    let (sum, content) = value.split_first_chunk::<4>()?;
+    let sound = u32::from_le_bytes(*sum) == crc::content(content);
+    sound.then_some((RowKey::decode(key)?, content.to_vec(), hash))
+}
+
+fn row_hash(key: &[u8], value: &[u8]) -> u64 {
+    let mut whole = Vec::with_capacity(ROW_KEY_BYTES + value.len());
+    whole.extend_from_slice(key);
+    whole.extend_from_slice(value);
+    xxh3_64(&whole)
+}
+
+/// Syncs what sled wrote; its own flush leaves that to the system.
+fn sync_files(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(path)?.sync_all()
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn guarded<T>(doing: &str, work: impl FnOnce() -> sled::Result<T>) -> Result<T> {
+    work().map_err(|error| Error::new(Reason::StorageFailed, format!("{doing} the index: {error}")))
+}
+
+fn failed(doing: &str, error: &io::Error) -> Error {
+    Error::new(Reason::StorageFailed, format!("{doing} the index: {error}"))
+}
+
+fn damaged(what: &str) -> Error {
+    Error::new(Reason::Corrupt, format!("{what} of the index is damaged"))
+}
