@@ -2,9 +2,13 @@
 
 #[path = "client/calls.rs"]
 mod calls;
+#[path = "client/consumer.rs"]
+mod consumer;
 #[path = "client/errors.rs"]
 mod errors;
 #[path = "client/publisher.rs"]
 mod publisher;
+#[path = "client/restarts.rs"]
+mod restarts;
 #[path = "process/server.rs"]
 mod server;

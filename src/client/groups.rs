@@ -13,9 +13,9 @@ use crate::types::EntryId;
 /// Calls that concern one group of a stream. Nothing is asked until one of them is made.
 #[derive(Clone)]
 pub struct GroupHandle {
-    client: Client,
-    stream: String,
-    group: String,
+    pub(super) client: Client,
+    pub(super) stream: String,
+    pub(super) group: String,
 }
 
 /// An entry that was delivered to a consumer.

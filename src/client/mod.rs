@@ -2,8 +2,9 @@
 //!
 //! [`Client`] is a connection; it is cheap to clone, and connects again by itself. Single calls are its methods and
 //! those of [`StreamHandle`] and [`GroupHandle`]; they are tried once, and say precisely what is known of a failure
-//! ([`ErrorKind`]). What every call can do, and more, is in the generated clients, which [`Client::raw_events`] and its
-//! siblings give.
+//! ([`ErrorKind`]). A [`Publisher`] sends many events, each once and in order, over lost connections; a [`Consumer`] is a
+//! stream of messages to be acknowledged; a [`Tail`] follows a stream without a group. What else the server can do is in
+//! the generated clients, which [`Client::raw_events`] and its siblings give.
 //!
 //! A service that wants only this depends on the crate with `default-features = false, features = ["client"]`.
 //!
@@ -16,18 +17,26 @@
 //! # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
 //! # let server = synapse::server::Server::start(settings).await?;
 //! # let url = server.url();
+//! use futures::StreamExt;
 //! use synapse::client::{Client, Event, StartAt};
 //! use synapse::proto::v1::GroupSettings;
+//! use std::time::Duration;
 //!
-//! let client = Client::connect(url).await?;
-//! let event = Event::new("inference-complete", r#"{"latency_ms":12}"#).json().with_source("cyrex");
-//! let published = client.publish("inference-events", vec![event]).await?;
-//!
+//! let client = Client::builder(url).request_timeout(Duration::from_secs(10)).connect().await?;
 //! let group = client.group("inference-events", "analytics-service");
 //! group.create(StartAt::Earliest, GroupSettings::default()).await?;
-//! let batch = group.pull("worker-1", 100, std::time::Duration::from_secs(1)).await?;
-//! assert_eq!(batch.entries[0].entry.id, published.first());
-//! group.ack(&batch.token, &[published.first()]).await?;
+//!
+//! let publisher = client.publisher("inference-events").start()?;
+//! let event = Event::new("inference-complete", r#"{"latency_ms":12}"#).json().with_source("cyrex");
+//! let receipt = publisher.publish(event).await?;
+//! let id = receipt.await?.id;
+//! publisher.close().await?;
+//!
+//! let mut consumer = group.consumer().name("worker-1").window(100, 1 << 20).start()?;
+//! let message = consumer.next().await.expect("a stream that has not ended")?;
+//! assert_eq!(message.id(), id);
+//! message.ack().await?;
+//! consumer.drain(Duration::from_secs(5)).await?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # })
 //! # }
@@ -36,6 +45,7 @@
 mod backoff;
 mod builder;
 mod calls;
+mod consumer;
 mod entry;
 mod error;
 mod groups;
@@ -50,6 +60,7 @@ use tonic::{Response, Status};
 
 pub use builder::{ClientBuilder, PresentKey, Service};
 pub use calls::{Page, Published, ReadRange};
+pub use consumer::{Consumer, ConsumerBuilder, Drained, Message, Settling};
 pub use entry::{Entry, Event, StartAt};
 pub use error::{Error, ErrorKind, Result, Violation};
 pub use groups::{Batch, DeadLetterPage, Delivered, GroupHandle, Letters, Nack, Settled};
