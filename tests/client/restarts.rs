@@ -1,5 +1,5 @@
-//! A publisher and the consumers of two groups while their server is killed and started again: nothing is lost, nothing
-//! is stored twice, order is kept. 100,000 events, or `SYNAPSE_CLIENT_EVENTS`.
+//! A publisher and the consumers of two groups while their server is killed, or drains, and is started again: nothing is
+//! lost, nothing is stored twice, order is kept. 100,000 events, or `SYNAPSE_CLIENT_EVENTS`.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -15,7 +15,9 @@ use synapse::types::EntryId;
 use crate::publisher::{event, number, read_all};
 use crate::server::Server;
 
-const RESTARTS: u64 = 3;
+/// Restarts after SIGKILL; one more follows in which the server drains first.
+const KILLS: u64 = 3;
+const RESTARTS: u64 = KILLS + 1;
 const GROUPS: [&str; 2] = ["g1", "g2"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,7 +122,7 @@ async fn consume(client: Client, group: &'static str, count: u64) -> Seen {
     }
 }
 
-/// Kills the server and starts it again whenever another part of the events was answered.
+/// Ends the server and starts it again whenever another part of the events was answered.
 async fn restart_on_the_way(
     mut server: Server,
     data: PathBuf,
@@ -134,7 +136,11 @@ async fn restart_on_the_way(
         }
         let (data, address) = (data.clone(), address.clone());
         let restart = move || {
-            server.kill();
+            if part <= KILLS {
+                server.kill()
+            } else {
+                server.terminate()
+            }
             Server::start_on(&data, &address, &[])
         };
         server = tokio::task::spawn_blocking(restart).await.expect("it starts again");
