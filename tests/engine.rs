@@ -4,6 +4,8 @@
 mod groups;
 #[path = "engine/index.rs"]
 mod index;
+#[path = "engine/retention.rs"]
+mod retention;
 #[path = "engine/streams.rs"]
 mod streams;
 

@@ -10,6 +10,7 @@ use super::api::{
     StreamInfo,
 };
 use super::reply::Reply;
+use super::retention::Retained;
 use super::view::StreamView;
 use crate::format::record::DeletedEntry;
 use crate::group::{Candidate, DeliveryRequest};
@@ -197,6 +198,10 @@ pub(crate) enum Command {
         settings: GroupSettings,
         create_stream: bool,
         reply: Reply<GroupInfo>,
+    },
+    /// The streams that are not to keep everything.
+    Retained {
+        reply: Reply<Vec<Retained>>,
     },
     GroupInfo {
         key: GroupKey,

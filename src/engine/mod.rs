@@ -23,6 +23,7 @@ mod publish;
 mod reader;
 mod recovery;
 mod reply;
+mod retention;
 mod shared;
 #[cfg(any(test, feature = "testing"))]
 pub mod stepped;

@@ -221,25 +221,80 @@ impl Reader {
         measure
     }
 
-    /// The smallest id such that the entries from it on fit the bounds; `None` where everything does.
+    /// The smallest id such that the entries from it on fit the bounds; `None` where everything does. Only the block in
+    /// which the bound falls is read.
     pub(crate) fn bound_keeping(&self, view: &StreamView, entries_max: u64, bytes_max: u64) -> Result<Option<EntryId>> {
-        let (mut entries, mut bytes) = (0u64, 0u64);
-        let mut cursor = self.cursor(view, IdRange::ALL, true, Disk::Allowed);
-        let mut kept: Option<EntryId> = None;
-        loop {
-            let batch = cursor.next_block()?.unwrap_or_default();
-            if batch.is_empty() {
-                return Ok(None);
-            }
-            for entry in batch {
-                entries += 1;
-                bytes += entry.bytes.len() as u64;
-                if entries > entries_max || bytes > bytes_max {
-                    return Ok(Some(kept.unwrap_or(EntryId::MAX)));
+        let trimmed = view.extent().trimmed_before;
+        let mut budget = Budget { entries: entries_max, bytes: bytes_max };
+        let mut to = Some(EntryId::MAX);
+        while let Some(last) = to {
+            let blocks = match view.place_before(last) {
+                None => return Ok(None),
+                Some(Place::File(span)) if span.last < trimmed => return Ok(None),
+                Some(Place::File(span)) => {
+                    let whole = span.first >= trimmed && span.last <= last;
+                    if whole && budget.takes(view, (span.first, span.last), span.count, span.bytes) {
+                        to = span.first.prev();
+                        continue;
+                    }
+                    self.index(&span)?.to_vec()
                 }
-                kept = Some(entry.id);
+                Some(Place::Blocks(blocks)) => blocks,
+            };
+            to = None;
+            for block in blocks.iter().rev().filter(|b| b.first <= last && b.last >= trimmed) {
+                let whole = block.first >= trimmed && block.last <= last;
+                let (count, bytes) = (u64::from(block.count), u64::from(block.bytes));
+                if !whole || !budget.takes(view, (block.first, block.last), count, bytes) {
+                    let range = IdRange { first: trimmed, last };
+                    if let Some(bound) = self.bound_within(view, block, range, &mut budget)? {
+                        return Ok(Some(bound));
+                    }
+                }
+                to = block.first.prev();
             }
         }
+        Ok(None)
+    }
+
+    /// Spends the budget on the entries of one block, last first; where it does not suffice, the first id that is kept.
+    fn bound_within(
+        &self,
+        view: &StreamView,
+        block: &BlockRef,
+        range: IdRange,
+        budget: &mut Budget,
+    ) -> Result<Option<EntryId>> {
+        let entries = self.view_of(block, Disk::Allowed)?.into_iter().flat_map(|v| v.entries());
+        let mut entries: Vec<BlockEntry> = entries.filter(|e| e.id >= range.first && e.id <= range.last).collect();
+        view.retain_existing(&mut entries, |e| e.id);
+        for entry in entries.iter().rev() {
+            if !budget.spend(1, entry.bytes.len() as u64) {
+                let Some(first) = entry.id.next() else { return Ok(Some(EntryId::MAX)) };
+                let kept = self.first(view, IdRange { first, last: EntryId::MAX }, Disk::Allowed)?.flatten();
+                return Ok(Some(kept.map_or(EntryId::MAX, |e| e.id)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The smallest id from which on no entry was appended before this wall time; `None` where all are younger.
+    pub(crate) fn bound_younger(&self, view: &StreamView, oldest_ms: u64) -> Result<Option<EntryId>> {
+        let mut from = view.extent().trimmed_before;
+        let mut old = false;
+        while let Some(blocks) = self.blocks_after(view, from)? {
+            for block in &blocks {
+                if block.append_ms >= oldest_ms {
+                    return Ok(old.then_some(block.first));
+                }
+                old = true;
+            }
+            match blocks.last().and_then(|b| b.last.next()) {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        Ok(old.then_some(EntryId::MAX))
     }
 
     /// A walk over the existing entries of a range, a block at a time.
@@ -284,6 +339,29 @@ impl Reader {
             }
         };
         BlockView::new(content, block).map(Some)
+    }
+}
+
+/// What may still be kept.
+struct Budget {
+    entries: u64,
+    bytes: u64,
+}
+
+impl Budget {
+    /// Spends on so many entries of so many bytes, where it suffices.
+    fn spend(&mut self, entries: u64, bytes: u64) -> bool {
+        let left = self.entries.checked_sub(entries).zip(self.bytes.checked_sub(bytes));
+        if let Some((entries, bytes)) = left {
+            *self = Self { entries, bytes };
+        }
+        left.is_some()
+    }
+
+    /// Spends on a whole stretch, less what of it was deleted, where it suffices.
+    fn takes(&mut self, view: &StreamView, (first, last): (EntryId, EntryId), count: u64, bytes: u64) -> bool {
+        let (deleted, deleted_bytes) = view.deleted_in(IdRange { first, last });
+        self.spend(count.saturating_sub(deleted), bytes.saturating_sub(deleted_bytes))
     }
 }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use super::handle::Engine;
 use super::options::EngineOptions;
 use super::parts::{Parts, run_job};
+use super::retention::Retainer;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::storage::{Files, LogOptions, MemoryIndex, RecoveryReport, StateIndex};
@@ -108,6 +109,12 @@ impl Stepped {
             rounds += 1;
             assert!(rounds < ROUNDS_MAX, "the engine goes round and round");
         }
+    }
+
+    /// Looks after retention once, as a thread does every second.
+    pub fn retain(&mut self) {
+        let retainer = Retainer::new(&self.parts.shared, &self.parts.reader);
+        self.run(retainer.step());
     }
 
     /// Stops in order: everything is written, then the mark of a clean stop. Nothing is taken afterwards.

@@ -125,9 +125,20 @@ fn prepare_trim(reader: &Reader, view: &StreamView, to: TrimTo) -> Result<Option
         TrimTo::KeepEntries(count) => reader.bound_keeping(view, count, u64::MAX)?,
         TrimTo::KeepBytes(bytes) => reader.bound_keeping(view, u64::MAX, bytes)?,
     };
-    let Some(before) = bound.map(|id| clamp(id, &extent)).filter(|id| *id > extent.trimmed_before) else {
+    bound.map_or(Ok(None), |bound| prepare_trim_before(reader, view, &extent, bound))
+}
+
+/// What a trim before an id drops, of a stream as it was seen; `None` where that is nothing.
+pub(super) fn prepare_trim_before(
+    reader: &Reader,
+    view: &StreamView,
+    extent: &Extent,
+    bound: EntryId,
+) -> Result<Option<(PreparedTrim, Trimmed)>> {
+    let before = clamp(bound, extent);
+    if before <= extent.trimmed_before {
         return Ok(None);
-    };
+    }
     let measure = reader.measure_below(view, before)?;
     if measure.entries == 0 {
         return Ok(None);

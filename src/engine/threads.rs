@@ -15,6 +15,7 @@ use super::log_step::LogStep;
 use super::parts::{Parts, run_job};
 use super::pool::Pool;
 use super::reader::Reader;
+use super::retention::Retainer;
 use super::shared::Shared;
 use crate::clock::Now;
 use crate::error::Error;
@@ -30,6 +31,8 @@ const WAIT_MAX: Duration = Duration::from_millis(500);
 /// An `os` commit is synced once the log thread was idle for so long.
 const IDLE_SYNC_DELAY: Duration = Duration::from_millis(5);
 
+/// How often retention is looked after.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the allocator waits before it looks whether the engine stops, or a full disk has room again.
 const ALLOCATOR_WAIT: Duration = Duration::from_millis(100);
 
@@ -43,6 +46,9 @@ pub(crate) struct Threads {
     core: Option<JoinHandle<()>>,
     log: Option<JoinHandle<()>>,
     keeper: Option<JoinHandle<()>>,
+    retainer: Option<JoinHandle<()>>,
+    /// Dropped to end the retainer.
+    retaining: Option<Sender<()>>,
     others: Vec<JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
 }
@@ -61,18 +67,31 @@ impl Threads {
         }
         let (allocating, stop) = (Arc::clone(&shared), Arc::clone(&stopping));
         others.push(spawn("synapse-space", &shared, move || allocate(allocator, &allocating, &stop))?);
+        let (retaining, ended) = bounded(0);
+        let retainer = Retainer::new(&shared, &reader);
+        let retainer = spawn("synapse-retain", &shared, move || retain(&retainer, &ended))?;
         let keeper = spawn_beside("synapse-index", move || keeper.run())?;
         let writer = Writer { step: log, shared: Arc::clone(&shared) };
         let log = spawn("synapse-log", &shared, move || writer.run(&to_write, &events))?;
         let runner = Runner { core, shared: Arc::clone(&shared), commands, commits, done, pool, reader };
         let core = spawn("synapse-core", &shared, move || runner.run())?;
-        Ok(Self { core: Some(core), log: Some(log), keeper: Some(keeper), others, stopping })
+        Ok(Self {
+            core: Some(core),
+            log: Some(log),
+            keeper: Some(keeper),
+            retainer: Some(retainer),
+            retaining: Some(retaining),
+            others,
+            stopping,
+        })
     }
 
-    /// Waits until the core, the log thread and the keeper have ended, in this order. The others end with the last
-    /// handle.
+    /// Waits until the core, the log thread and those beside them have ended, in this order. The others end with the
+    /// last handle.
     pub(crate) fn join(&mut self) {
-        for handle in [self.core.take(), self.log.take(), self.keeper.take()].into_iter().flatten() {
+        self.retaining = None;
+        let own = [self.core.take(), self.log.take(), self.keeper.take(), self.retainer.take()];
+        for handle in own.into_iter().flatten() {
             // A panic was noted by the thread itself.
             let _ = handle.join();
         }
@@ -260,6 +279,13 @@ impl Writer {
                 unsynced_since = None;
             }
         }
+    }
+}
+
+/// Keeps retention, until the other end is dropped.
+fn retain(retainer: &Retainer, ended: &Receiver<()>) {
+    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(RETENTION_INTERVAL) {
+        futures::executor::block_on(retainer.step());
     }
 }
 

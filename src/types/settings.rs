@@ -20,7 +20,8 @@ pub enum Durability {
     Os,
 }
 
-/// What a stream keeps; what no field names is kept for ever. Lengths are exact bounds, ages are in milliseconds.
+/// What a stream keeps; what no field names is kept for ever. Lengths are exact bounds, ages are in milliseconds of wall
+/// time since the append. Of several limits the one that drops most counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retention {
     /// Keep at most this many entries.
@@ -29,7 +30,8 @@ pub struct Retention {
     pub bytes_max: Option<u64>,
     /// Keep entries no older than this.
     pub age_max_ms: Option<u64>,
-    /// Keep what some group has not acknowledged; drop what every group has (with at least one group).
+    /// Keep what some group has not acknowledged, drop what every group has: as long as there is a group, the other
+    /// limits do not count.
     pub until_acknowledged: bool,
 }
 

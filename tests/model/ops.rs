@@ -157,6 +157,14 @@ pub(crate) enum Op {
         to: TrimOp,
         dry_run: bool,
     },
+    /// The stream is to keep only so much, just this once.
+    Retain {
+        s: u8,
+        entries_max: Option<u16>,
+        bytes_max: Option<u16>,
+        age_max_ms: Option<u32>,
+        until_acknowledged: bool,
+    },
     Delete {
         s: u8,
         picks: Vec<u16>,
@@ -291,7 +299,14 @@ fn op(r: &mut Random) -> Op {
             Op::Read { s, ends: (pick(r), pick(r)), reverse, max: r.one(&[1, 3, 50, 2000]), bytes_max, strict }
         }
         700..722 => Op::Trim { s, to: trim(r), dry_run: r.chance(25) },
-        722..740 => Op::Delete { s, picks: (0..1 + r.below(5)).map(|_| r.next() as u16).collect() },
+        722..726 => Op::Retain {
+            s,
+            entries_max: r.chance(40).then(|| r.one(&[1, 10, 60, 200])),
+            bytes_max: r.chance(30).then(|| r.one(&[100, 2_000, 20_000])),
+            age_max_ms: r.chance(30).then(|| r.one(&[100, 2_000, 30_000])),
+            until_acknowledged: r.chance(30),
+        },
+        726..740 => Op::Delete { s, picks: (0..1 + r.below(5)).map(|_| r.next() as u16).collect() },
         740..745 => Op::CreateStream { s, by_event_id: r.chance(50), window_ms: r.one(&[0, 100, 5_000, 120_000]) },
         745..747 => Op::DeleteStream { s },
         747..762 => Op::CreateGroup { s, g, start: start(r), settings: settings(r), create_stream: r.chance(50) },

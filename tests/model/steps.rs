@@ -46,6 +46,15 @@ impl World {
                 self.read(&s_name(*s), *ends, (*reverse, *strict), *max as usize, *bytes_max as usize)
             }
             Op::Trim { s, to, dry_run } => self.trim(&s_name(*s), *to, *dry_run),
+            Op::Retain { s, entries_max, bytes_max, age_max_ms, until_acknowledged } => {
+                let retention = Retention {
+                    entries_max: entries_max.map(u64::from),
+                    bytes_max: bytes_max.map(u64::from),
+                    age_max_ms: age_max_ms.map(u64::from),
+                    until_acknowledged: *until_acknowledged,
+                };
+                self.retain(&s_name(*s), retention)
+            }
             Op::Delete { s, picks } => self.delete(&s_name(*s), picks),
             Op::CreateGroup { s, g, start, settings, create_stream } => {
                 self.create_group(&s_name(*s), &g_name(*g), *start, settings, *create_stream)
@@ -252,6 +261,21 @@ impl World {
             self.streams.get_mut(s).expect("it was trimmed").trimmed_before = *before;
         }
         same(&format!("trim to {to:?}"), got, want.map(|(trimmed, _)| trimmed))?;
+        self.compare_stream(s)
+    }
+
+    fn retain(&mut self, s: &str, retention: Retention) -> Outcome {
+        let Some(stream) = self.streams.get(s) else { return Ok(()) };
+        let limited = StreamSettings { retention: retention.clone(), ..stream.settings.clone() };
+        let (engine, wall_ms) = (self.engine(), self.now().wall_ms);
+        self.answer(engine.update_stream(&name(s), limited)).map(drop).map_err(|e| format!("limits: {e:?}"))?;
+        self.stepped.as_mut().expect("it is open").retain();
+        let stream = self.streams.get_mut(s).expect("it was there");
+        if let Some(before) = stream.plan_retention(&retention, wall_ms) {
+            stream.trimmed_before = before;
+        }
+        let unlimited = stream.settings.clone();
+        self.answer(engine.update_stream(&name(s), unlimited)).map(drop).map_err(|e| format!("limits: {e:?}"))?;
         self.compare_stream(s)
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use synapse::engine::{Expected, Page, Published, TrimTo, Trimmed};
 use synapse::error::Reason;
-use synapse::types::{EntryId, EntryKind, IdRange, IdRequest, StoredEntry, StreamSettings};
+use synapse::types::{EntryId, EntryKind, IdRange, IdRequest, Retention, StoredEntry, StreamSettings};
 
 use crate::group::Group;
 
@@ -147,6 +147,25 @@ impl Stream {
             first: self.existing().nth(gone.len()).map(|e| e.id),
         };
         (trimmed, (!gone.is_empty()).then_some(before))
+    }
+
+    /// The new trim point, where what the stream is to keep moves it.
+    pub(crate) fn plan_retention(&self, retention: &Retention, wall_ms: u64) -> Option<EntryId> {
+        let first_unacknowledged = self.groups.values().map(|group| {
+            let undelivered = group.cursor.next().unwrap_or(EntryId::MAX);
+            group.pending.keys().next().map_or(undelivered, |pending| undelivered.min(*pending))
+        });
+        if let Some(before) = first_unacknowledged.min().filter(|_| retention.until_acknowledged) {
+            return self.plan_trim(TrimTo::BeforeId(before)).1;
+        }
+        let entries = retention.entries_max.and_then(|max| self.plan_trim(TrimTo::KeepEntries(max)).1);
+        let bytes = retention.bytes_max.and_then(|max| self.plan_trim(TrimTo::KeepBytes(max)).1);
+        let age = retention.age_max_ms.and_then(|max| {
+            let young = |e: &&Entry| e.append_ms >= wall_ms.saturating_sub(max);
+            let first = self.entries[self.trimmed()..].iter().find(young).map_or(EntryId::MAX, |e| e.id);
+            self.plan_trim(TrimTo::BeforeId(first)).1
+        });
+        [entries, bytes, age].into_iter().flatten().max()
     }
 
     pub(crate) fn delete(&mut self, ids: &[EntryId]) -> u64 {

@@ -192,6 +192,7 @@ impl Core {
             Command::UpdateStream { name, settings, reply } => self.update_stream(&name, settings, reply),
             Command::DeleteStream { name, reply } => self.delete_stream(&name, reply),
             Command::Trim { trim, reply } => self.trim(&trim, reply),
+            Command::Retained { reply } => self.retained(reply),
             Command::DeleteEntries { stream, entries, reply } => self.delete_entries(stream, entries, reply),
             Command::CreateGroup { key, cursor, settings, create_stream, reply } => {
                 self.create_group(&key, cursor, settings, create_stream, reply, now);

@@ -8,11 +8,12 @@ use crate::engine::api::StreamInfo;
 use crate::engine::command::PreparedTrim;
 use crate::engine::commit::Show;
 use crate::engine::reply::Reply;
+use crate::engine::retention::Retained;
 use crate::engine::view::StreamView;
 use crate::error::{Error, Reason, Result};
 use crate::format::record::{DeletedEntry, EntriesDeleted, StreamDeleted, StreamUpdated, Trimmed};
 use crate::stream::Stream;
-use crate::types::{EntryId, StreamName, StreamNumber, StreamSettings};
+use crate::types::{EntryId, Retention, StreamName, StreamNumber, StreamSettings};
 
 /// Upper bound of what a small administrative command writes, names and settings included.
 pub(super) const ADMIN_COST: u64 = 8192;
@@ -145,6 +146,25 @@ impl Core {
         self.commit.show(Show::Trimmed(view, trim.before));
         self.record(record, Some(trim.stream));
         Ok(true)
+    }
+
+    /// The streams that are not to keep everything, by number, once all that they rest on is durable.
+    pub(super) fn retained(&mut self, reply: Reply<Vec<Retained>>) {
+        let limited = self.streams.values().filter(|slot| slot.stream.settings.retention != Retention::default());
+        let mut found: Vec<Retained> = limited.map(|slot| self.describe_retained(slot)).collect();
+        found.sort_unstable_by_key(|retained| retained.view.number);
+        let observed = self.last_effect();
+        self.answer_observed(reply, Ok(found), observed);
+    }
+
+    fn describe_retained(&self, slot: &StreamSlot) -> Retained {
+        let groups = slot.groups.values().filter_map(|number| self.groups.get(number)).map(|slot| &slot.group);
+        let unacknowledged = groups.map(|group| {
+            let undelivered = group.cursor.next().unwrap_or(EntryId::MAX);
+            group.pending.first().map_or(undelivered, |pending| pending.min(undelivered))
+        });
+        let (view, retention) = (Arc::clone(&slot.view), slot.stream.settings.retention.clone());
+        Retained { view, retention, unacknowledged: unacknowledged.min() }
     }
 
     pub(super) fn delete_entries(&mut self, stream: StreamNumber, entries: Vec<DeletedEntry>, reply: Reply<u64>) {

@@ -1,0 +1,92 @@
+//! Retention: once a second, streams that are to keep only so much are trimmed to it, exactly, as by an explicit trim.
+//!
+//! Where several limits are set, the one that drops most counts. A stream that keeps what is not acknowledged drops what
+//! every group has acknowledged, and nothing else, as long as it has a group.
+
+use std::sync::Arc;
+
+use super::command::Command;
+use super::reader::Reader;
+use super::reply;
+use super::shared::Shared;
+use super::streams::prepare_trim_before;
+use super::view::StreamView;
+use crate::clock::Now;
+use crate::error::{Reason, Result};
+use crate::types::{EntryId, Retention};
+
+/// A stream that is not to keep everything.
+#[derive(Debug)]
+pub(crate) struct Retained {
+    pub(crate) view: Arc<StreamView>,
+    pub(crate) retention: Retention,
+    /// The first id that some group has not acknowledged; `None` without a group.
+    pub(crate) unacknowledged: Option<EntryId>,
+}
+
+/// Looks after retention.
+pub(crate) struct Retainer {
+    shared: Arc<Shared>,
+    reader: Arc<Reader>,
+    /// When it began.
+    since: Now,
+}
+
+impl Retainer {
+    pub(crate) fn new(shared: &Arc<Shared>, reader: &Arc<Reader>) -> Self {
+        Self { shared: Arc::clone(shared), reader: Arc::clone(reader), since: shared.clock.now() }
+    }
+
+    /// Wall time by which entries are aged: a clock that jumps forward in this run makes nothing old.
+    fn steady_wall_ms(&self) -> u64 {
+        let now = self.shared.clock.now();
+        now.wall_ms.min(self.since.wall_ms + now.engine_ms.saturating_sub(self.since.engine_ms))
+    }
+
+    /// Trims what is over its limits now. Ends early where the engine fails or stops.
+    pub(crate) async fn step(&self) {
+        let (reply, answer) = reply::channel();
+        let retained = match self.shared.send(Command::Retained { reply }) {
+            Ok(()) => answer.await.and_then(Result::ok).unwrap_or_default(),
+            Err(_) => return,
+        };
+        for stream in retained {
+            match self.trim(&stream).await {
+                Err(error) if error.reason() == Reason::Corrupt => {
+                    let stream = &stream.view.name;
+                    tracing::warn!(%stream, %error, "retention cannot be kept because of damage");
+                }
+                // Full queues and stops: there is a next time, or none is needed.
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+
+    async fn trim(&self, stream: &Retained) -> Result<()> {
+        let extent = stream.view.extent();
+        let Some(bound) = self.bound(stream)? else { return Ok(()) };
+        let Some((trim, _)) = prepare_trim_before(&self.reader, &stream.view, &extent, bound)? else { return Ok(()) };
+        let (reply, answer) = reply::channel();
+        self.shared.send(Command::Trim { trim, reply })?;
+        answer.or_draining().await.map(|_| ())
+    }
+
+    /// Where the stream is to begin; `None` where it may keep everything that it has.
+    fn bound(&self, stream: &Retained) -> Result<Option<EntryId>> {
+        let Retained { view, retention, unacknowledged } = stream;
+        if let Some(first) = unacknowledged.filter(|_| retention.until_acknowledged) {
+            return Ok(Some(first));
+        }
+        let entries_max = retention.entries_max.unwrap_or(u64::MAX);
+        let bytes_max = retention.bytes_max.unwrap_or(u64::MAX);
+        let mut bound = None;
+        if (entries_max, bytes_max) != (u64::MAX, u64::MAX) {
+            bound = self.reader.bound_keeping(view, entries_max, bytes_max)?;
+        }
+        if let Some(age_max_ms) = retention.age_max_ms {
+            let oldest_ms = self.steady_wall_ms().saturating_sub(age_max_ms);
+            bound = bound.max(self.reader.bound_younger(view, oldest_ms)?);
+        }
+        Ok(bound)
+    }
+}

@@ -1,0 +1,97 @@
+//! Retention: streams are trimmed to exactly what they are to keep, by themselves.
+
+use std::time::{Duration, Instant};
+
+use synapse::engine::{Acknowledge, CreateGroup, Holder, Pull, StartAt};
+use synapse::types::{EntryId, GroupSettings, IdRange, Retention, StreamSettings};
+
+use crate::{Fixture, consumer, events, group, stream, wait};
+
+fn keep(fixture: &Fixture, name: &str, retention: Retention) {
+    let settings = StreamSettings { retention, ..StreamSettings::default() };
+    wait(fixture.engine.create_stream(stream(name), settings)).expect("makes the stream");
+}
+
+fn fill(fixture: &Fixture, name: &str, count: u64) {
+    for first in (0..count).step_by(50) {
+        wait(fixture.engine.publish(events(name, first..(first + 50).min(count)))).expect("publishes");
+    }
+}
+
+/// Waits until the stream has so many entries, and stays with them.
+fn settles_at(fixture: &Fixture, name: &str, length: u64) {
+    let until = Instant::now() + Duration::from_secs(20);
+    let now = || wait(fixture.engine.stream(&stream(name))).expect("is there").length;
+    while now() != length {
+        assert!(Instant::now() < until, "{name} has {} entries, not {length}", now());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(now(), length, "{name}");
+}
+
+#[test]
+fn streams_keep_exactly_as_much_as_they_are_told() {
+    let fixture = Fixture::new();
+    keep(&fixture, "by-entries", Retention { entries_max: Some(120), ..Retention::default() });
+    fill(&fixture, "by-entries", 1000);
+    settles_at(&fixture, "by-entries", 120);
+
+    keep(&fixture, "by-bytes", Retention { bytes_max: Some(5_000), ..Retention::default() });
+    fill(&fixture, "by-bytes", 1000);
+    let size = events("s", 990..991).bytes() as u64;
+    settles_at(&fixture, "by-bytes", 5_000 / size);
+
+    keep(&fixture, "everything", Retention { entries_max: Some(1_000_000), ..Retention::default() });
+    fill(&fixture, "everything", 300);
+    settles_at(&fixture, "everything", 300);
+
+    // A restart keeps the settings, and what was deleted singly does not count.
+    let fixture = fixture.restart();
+    let last = wait(fixture.engine.stream(&stream("by-entries"))).expect("is there").last;
+    assert_eq!(wait(fixture.engine.delete_entries(&stream("by-entries"), vec![last])).expect("deletes"), 1);
+    fill(&fixture, "by-entries", 5);
+    settles_at(&fixture, "by-entries", 120);
+}
+
+#[test]
+fn streams_drop_what_is_too_old() {
+    let fixture = Fixture::new();
+    keep(&fixture, "s", Retention { age_max_ms: Some(2_000), ..Retention::default() });
+    fill(&fixture, "s", 100);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(wait(fixture.engine.stream(&stream("s"))).expect("is there").length, 100, "young yet");
+    settles_at(&fixture, "s", 0);
+}
+
+#[test]
+fn streams_drop_what_every_group_has_acknowledged_and_nothing_else() {
+    let fixture = Fixture::new();
+    let retention = Retention { until_acknowledged: true, entries_max: Some(10), ..Retention::default() };
+    keep(&fixture, "s", retention);
+    for name in ["fast", "slow"] {
+        let (start, settings) = (StartAt::Earliest, GroupSettings::by_hand());
+        let request = CreateGroup { stream: stream("s"), group: group(name), start, settings, create_stream: false };
+        wait(fixture.engine.create_group(request)).expect("makes the group");
+    }
+    fill(&fixture, "s", 200);
+    for (name, count) in [("fast", 150), ("slow", 60)] {
+        let pull = Pull {
+            stream: stream("s"),
+            group: group(name),
+            consumer: consumer("c"),
+            entries_max: count,
+            bytes_max: 1 << 20,
+            wait: Duration::ZERO,
+            no_ack: false,
+        };
+        let got = wait(fixture.engine.pull(pull)).expect("pulls").entries;
+        // All but the last ten: what is pending is not acknowledged.
+        let ids: Vec<EntryId> = got[..got.len() - 10].iter().map(|d| d.entry.id).collect();
+        let ids = ids.into_iter().map(IdRange::one).collect();
+        let (s, g, holder) = (stream("s"), group(name), Holder::Anyone);
+        let ack = Acknowledge { stream: s, group: g, ids, holder, publish: vec![] };
+        assert_eq!(wait(fixture.engine.acknowledge(ack)).expect("acknowledges").done, count as u64 - 10);
+    }
+    settles_at(&fixture, "s", 150);
+}
