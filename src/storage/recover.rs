@@ -1,7 +1,8 @@
-//! Opening a log: every frame is read, checked and handed on; a torn tail is cut; damage is told from it.
+//! Opening a log: every frame that no checkpoint covers is read, checked and handed on, and of the others what they hold;
+//! a torn tail is cut; damage is told from it.
 //!
-//! The rule: what lies below the greatest `synced_to` that any valid frame or header states was durable once, so a
-//! flaw there is corruption. In a block of entries it is reported and the start goes on; anywhere else the start is
+//! The rule: what lies below the greatest `synced_to` that any valid frame, header or checkpoint states was durable
+//! once, so a flaw there is corruption. In a block of entries it is reported and the start goes on; anywhere else the start is
 //! refused. A flaw at or above it is a torn or unsynced tail: the log ends there. What was accepted beyond may only be
 //! in the page cache, so it is written to a new file and synced before anything is served. Every step can be
 //! interrupted and done again.
@@ -96,13 +97,13 @@ pub struct RecoveryReport {
     pub clean: bool,
     /// Log files.
     pub segments: u64,
-    /// Frames.
+    /// Frames whose effects were replayed: those that no checkpoint covers.
     pub frames: u64,
     /// The torn tail, where there was one.
     pub cut: Option<Cut>,
-    /// Damaged blocks, the first [`DAMAGED_LISTED_MAX`]; reading one fails with `CORRUPT`.
+    /// Damaged blocks among those that were read, the first [`DAMAGED_LISTED_MAX`]; reading one fails with `CORRUPT`.
     pub damaged: Vec<BlockRef>,
-    /// How many blocks are damaged.
+    /// How many of those that were read are damaged.
     pub damaged_count: u64,
     /// Sealed files with a damaged index; their blocks are found by reading the frames.
     pub damaged_indexes: Vec<FileId>,
