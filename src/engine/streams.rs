@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::api::{Page, Read, StreamInfo, Trim, TrimTo, Trimmed};
 use super::command::{Command, PreparedTrim};
 use super::handle::{Engine, check_count, check_ids};
-use super::reader::{Disk, Reader};
+use super::reader::Reader;
 use super::view::{Extent, StreamView};
 use crate::error::{Error, Reason, Result};
 use crate::format::record::DeletedEntry;
@@ -82,14 +82,14 @@ impl Engine {
         for _ in 0..TRIM_TRIES {
             let (measured, to) = (Arc::clone(&view), request.to);
             let found = self.on_reader_thread(move |reader| prepare_trim(reader, &measured, to)).await?;
-            let Some((trim, mut trimmed)) = found else {
-                return Ok(Trimmed { first: first_of(self, &view).await?, ..Trimmed::default() });
+            let Some((trim, trimmed)) = found else {
+                let first = self.first_readable(view, IdRange::ALL).await?.map(|e| e.id);
+                return Ok(Trimmed { first, ..Trimmed::default() });
             };
+            let kept = IdRange { first: trim.before, last: EntryId::MAX };
             if request.dry_run || self.ask(|reply| Command::Trim { trim, reply }).await? {
-                if !request.dry_run {
-                    trimmed.first = first_of(self, &view).await?;
-                }
-                return Ok(trimmed);
+                let first = self.first_readable(view, kept).await?.map(|e| e.id);
+                return Ok(Trimmed { first, ..trimmed });
             }
         }
         Err(Error::overloaded("the stream's list of trims and deletes"))
@@ -112,10 +112,6 @@ impl Engine {
     }
 }
 
-async fn first_of(engine: &Engine, view: &Arc<StreamView>) -> Result<Option<EntryId>> {
-    Ok(engine.first_readable(Arc::clone(view), IdRange::ALL).await?.map(|e| e.id))
-}
-
 /// Where a trim comes to, and what goes by it; `None` where nothing does.
 fn prepare_trim(reader: &Reader, view: &StreamView, to: TrimTo) -> Result<Option<(PreparedTrim, Trimmed)>> {
     let extent = view.extent();
@@ -128,7 +124,8 @@ fn prepare_trim(reader: &Reader, view: &StreamView, to: TrimTo) -> Result<Option
     bound.map_or(Ok(None), |bound| prepare_trim_before(reader, view, &extent, bound))
 }
 
-/// What a trim before an id drops, of a stream as it was seen; `None` where that is nothing.
+/// What a trim before an id drops, of a stream as it was seen, without what is first afterwards; `None` where it drops
+/// nothing.
 pub(super) fn prepare_trim_before(
     reader: &Reader,
     view: &StreamView,
@@ -143,8 +140,6 @@ pub(super) fn prepare_trim_before(
     if measure.entries == 0 {
         return Ok(None);
     }
-    let kept = IdRange { first: before, last: EntryId::MAX };
-    let first = reader.first(view, kept, Disk::Allowed)?.flatten().map(|e| e.id);
     let trim = PreparedTrim {
         stream: view.number,
         removals: extent.removals,
@@ -152,7 +147,7 @@ pub(super) fn prepare_trim_before(
         ordinal: measure.ordinal,
         bytes: measure.bytes,
     };
-    Ok(Some((trim, Trimmed { entries: measure.entries, bytes: measure.bytes, first })))
+    Ok(Some((trim, Trimmed { entries: measure.entries, bytes: measure.bytes, first: None })))
 }
 
 /// A trim never reaches beyond the last entry: what comes later is not meant.
