@@ -51,8 +51,8 @@ impl SledIndex {
     fn open(&mut self) -> Result<&mut Open> {
         if self.open.is_none() {
             let config = sled::Config::new().path(&self.path).cache_capacity(SLED_CACHE_BYTES).flush_every_ms(None);
-            let database = guarded("opening", || config.open())?;
-            let tree = guarded("opening", || database.open_tree(TREE))?;
+            let database = config.open().map_err(|error| failed("opening", &error))?;
+            let tree = database.open_tree(TREE).map_err(|error| failed("opening", &error))?;
             self.open = Some(Open { database, tree, known: BTreeMap::new() });
         }
         self.open.as_mut().ok_or_else(|| Error::internal("the index was just opened"))
@@ -63,12 +63,13 @@ impl SledIndex {
             return Ok(None);
         }
         let open = self.open()?;
-        let Some(about) = guarded("reading", || open.tree.get(ABOUT))? else { return Ok(None) };
+        let about = open.tree.get(ABOUT).map_err(|error| failed("reading", &error))?;
+        let Some(about) = about else { return Ok(None) };
         let about = About::decode(&about).ok_or_else(|| damaged("the row about the rows"))?;
         let mut rows = Vec::with_capacity(about.rows as usize);
         let mut digest = 0;
         for found in open.tree.iter() {
-            let (key, value) = guarded("reading", || found)?;
+            let (key, value) = found.map_err(|error| failed("reading", &error))?;
             if &*key == ABOUT {
                 continue;
             }
@@ -122,19 +123,20 @@ impl Open {
             let (encoded, value) = (key.encode(), encode_row(content));
             let hash = row_hash(&encoded, &value);
             digest ^= hash;
-            if self.known.remove(key) != Some(hash) {
+            if self.known.get(key) != Some(&hash) {
                 batch.insert(&encoded, value);
             }
             known.insert(*key, hash);
         }
-        for gone in self.known.keys() {
+        for gone in self.known.keys().filter(|key| !known.contains_key(key)) {
             batch.remove(&gone.encode());
         }
         let rows = checkpoint.rows.len() as u64;
         batch.insert(ABOUT, About { store: checkpoint.store, at: checkpoint.at, rows, digest }.encode());
+        self.tree.apply_batch(batch).map_err(|error| failed("writing", &error))?;
+        self.database.flush().map_err(|error| failed("flushing", &error))?;
+        // Only now: what was not written must be written the next time.
         self.known = known;
-        guarded("writing", || self.tree.apply_batch(batch))?;
-        guarded("flushing", || self.database.flush())?;
         Ok(())
     }
 }
@@ -211,11 +213,7 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn guarded<T>(doing: &str, work: impl FnOnce() -> sled::Result<T>) -> Result<T> {
-    work().map_err(|error| Error::new(Reason::StorageFailed, format!("{doing} the index: {error}")))
-}
-
-fn failed(doing: &str, error: &io::Error) -> Error {
+fn failed(doing: &str, error: &dyn std::fmt::Display) -> Error {
     Error::new(Reason::StorageFailed, format!("{doing} the index: {error}"))
 }
 
