@@ -16,14 +16,14 @@ use super::index::ResumeAt;
 use super::log::{Live, Log, Salts, SealedSegment, write_ends};
 use super::options::LogOptions;
 use super::room::{Room, Spare, parse_spare_name};
-use super::scan::{ScannedFrame, Scanner, corrupt};
+use super::scan::{ScannedFrame, Scanner, corrupt, directory_places};
 use super::trail::Trail;
 use crate::clock::Now;
 use crate::error::{Error, Reason, Result};
 use crate::format::block::{BlockRef, FileId, FileSpan, types_of};
 use crate::format::crc;
 use crate::format::frame::{self, KIND_ENTRIES};
-use crate::format::index::{DIRECTORY_ENTRY_BYTES, DirectoryEntry, IndexBuilder};
+use crate::format::index::IndexBuilder;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentFooter, SegmentHeader, StoreId};
 use crate::limits::{CUT_FILES_MAX, DAMAGED_LISTED_MAX};
 use crate::types::LogPosition;
@@ -262,7 +262,7 @@ impl Recovery<'_> {
         let mut scanner = self.scanner(file, id)?;
         let footer = scanner.footer()?;
         if let Some(footer) = footer.filter(|footer| footer.end == next && self.is_known(next))
-            && let Some(spans) = directory(&mut scanner, &footer, id)?
+            && let Some(spans) = directory(&mut scanner, &footer)?
         {
             self.log.end = next;
             return (self.visitor)(Recovered::Sealed(&SealedSegment { file: id, end: next, spans }));
@@ -271,7 +271,7 @@ impl Recovery<'_> {
         let mut index = IndexBuilder::default();
         let offset = self.visit_synced(&mut scanner, end, &mut index)?;
         let sound = match footer {
-            Some(footer) => footer_fits(&footer, offset, &index) && index_is_sound(&mut scanner, &footer, id)?,
+            Some(footer) => footer_fits(&footer, offset, &index) && index_is_sound(&mut scanner, &footer)?,
             None => false,
         };
         if !sound {
@@ -538,30 +538,20 @@ fn footer_fits(footer: &SegmentFooter, offset: u64, index: &IndexBuilder) -> boo
 }
 
 /// What a sealed file says that it holds; `None` where its directory is damaged.
-fn directory(scanner: &mut Scanner<'_>, footer: &SegmentFooter, id: FileId) -> Result<Option<Vec<FileSpan>>> {
+fn directory(scanner: &mut Scanner<'_>, footer: &SegmentFooter) -> Result<Option<Vec<FileSpan>>> {
     let mut spans = Vec::with_capacity(footer.streams as usize);
-    for number in 0..u64::from(footer.streams) {
-        let place = u64::from(footer.index_offset) + number * DIRECTORY_ENTRY_BYTES as u64;
-        let entry = scanner.bytes(place, DIRECTORY_ENTRY_BYTES)?;
-        match entry.and_then(|bytes| DirectoryEntry::decode(&bytes, scanner.header.salt, place, id)) {
-            Some(entry) => spans.push(entry.span),
-            None => return Ok(None),
-        }
+    for place in directory_places(footer) {
+        let Some(entry) = scanner.directory_entry(place)? else { return Ok(None) };
+        spans.push(entry.span);
     }
     Ok(Some(spans))
 }
 
 /// Whether every part of the index verifies.
-fn index_is_sound(scanner: &mut Scanner<'_>, footer: &SegmentFooter, id: FileId) -> Result<bool> {
-    let salt = scanner.header.salt;
-    for number in 0..u64::from(footer.streams) {
-        let place = u64::from(footer.index_offset) + number * DIRECTORY_ENTRY_BYTES as u64;
-        let entry = scanner.bytes(place, DIRECTORY_ENTRY_BYTES)?;
-        let Some(entry) = entry.and_then(|bytes| DirectoryEntry::decode(&bytes, salt, place, id)) else {
-            return Ok(false);
-        };
-        let part = scanner.bytes(u64::from(entry.offset), entry.length as usize)?;
-        if part.and_then(|bytes| entry.decode_part(&bytes, salt)).is_none() {
+fn index_is_sound(scanner: &mut Scanner<'_>, footer: &SegmentFooter) -> Result<bool> {
+    for place in directory_places(footer) {
+        let Some(entry) = scanner.directory_entry(place)? else { return Ok(false) };
+        if scanner.index_part(&entry)?.is_none() {
             return Ok(false);
         }
     }

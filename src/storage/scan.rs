@@ -5,9 +5,10 @@ use bytes::Bytes;
 use super::files::{LogFile, failed};
 use super::options::Faults;
 use crate::error::{Error, Reason, Result};
-use crate::format::block::FileId;
+use crate::format::block::{BlockRef, FileId};
 use crate::format::crc;
 use crate::format::frame::{self, FRAME_ALIGN, FRAME_HEAD_BYTES, FrameHead, FrameSizes};
+use crate::format::index::{DIRECTORY_ENTRY_BYTES, DirectoryEntry};
 use crate::format::segment::{
     BadHeader, FORMAT_VERSION, SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentFooter, SegmentHeader, SegmentKind,
     StoreId,
@@ -111,6 +112,18 @@ impl<'a> Scanner<'a> {
         Ok(SegmentFooter::decode(&bytes, self.header.salt).filter(|footer| footer.end >= self.header.first))
     }
 
+    /// The entry of the index's directory at this place; `None` where it is damaged.
+    pub(super) fn directory_entry(&mut self, place: u64) -> Result<Option<DirectoryEntry>> {
+        let bytes = self.bytes(place, DIRECTORY_ENTRY_BYTES)?;
+        Ok(bytes.and_then(|bytes| DirectoryEntry::decode(&bytes, self.header.salt, place, self.id)))
+    }
+
+    /// The index's part that an entry points to, blocks and types; `None` where it is damaged.
+    pub(super) fn index_part(&mut self, entry: &DirectoryEntry) -> Result<Option<(Vec<BlockRef>, Vec<u32>)>> {
+        let bytes = self.bytes(u64::from(entry.offset), entry.length as usize)?;
+        Ok(bytes.and_then(|bytes| entry.decode_part(&bytes, self.header.salt)))
+    }
+
     /// The first valid head at or after this offset.
     pub(super) fn next_head(&mut self, mut offset: u64) -> Result<Option<(u64, FrameHead, FrameSizes)>> {
         while offset + FRAME_HEAD_BYTES as u64 <= self.length {
@@ -135,6 +148,12 @@ impl<'a> Scanner<'a> {
         }
         Ok(used)
     }
+}
+
+/// Where the entries of the directory of an index are.
+pub(super) fn directory_places(footer: &SegmentFooter) -> impl Iterator<Item = u64> + use<> {
+    let at = u64::from(footer.index_offset);
+    (0..u64::from(footer.streams)).map(move |number| at + number * DIRECTORY_ENTRY_BYTES as u64)
 }
 
 /// Reads and verifies a file's header.

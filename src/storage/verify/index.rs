@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::scan::Scanner;
+use super::super::scan::{Scanner, directory_places};
 use crate::error::Result;
 use crate::format::block::{BlockRef, FileId, FileSpan};
-use crate::format::index::{DIRECTORY_ENTRY_BYTES, DirectoryEntry};
 use crate::format::segment::{SEGMENT_FOOTER_BYTES, SegmentFooter};
 use crate::types::StreamNumber;
 
@@ -49,8 +48,7 @@ impl Contents {
             wrong.push((footer_at, "the footer does not agree with the frames".into()));
         }
         let mut parts = self.streams.iter();
-        for number in 0..u64::from(footer.streams) {
-            let place = u64::from(footer.index_offset) + number * DIRECTORY_ENTRY_BYTES as u64;
+        for place in directory_places(footer) {
             let expected = parts.next();
             if let Some(flaw) = self.check_entry(scanner, place, expected)? {
                 wrong.push(flaw);
@@ -69,16 +67,12 @@ impl Contents {
         place: u64,
         expected: Option<(&StreamNumber, &Part)>,
     ) -> Result<Option<(u64, String)>> {
-        let salt = scanner.header.salt;
-        let bytes = scanner.bytes(place, DIRECTORY_ENTRY_BYTES)?;
-        let entry = bytes.and_then(|bytes| DirectoryEntry::decode(&bytes, salt, place, self.file));
-        let Some(entry) = entry else {
+        let Some(entry) = scanner.directory_entry(place)? else {
             let of = expected.map_or_else(String::new, |(stream, _)| format!(" of stream number {}", stream.0));
             return Ok(Some((place, format!("the index's entry{of} is damaged"))));
         };
         let stream = entry.span.stream.0;
-        let part = scanner.bytes(u64::from(entry.offset), entry.length as usize)?;
-        let Some((blocks, types)) = part.and_then(|bytes| entry.decode_part(&bytes, salt)) else {
+        let Some((blocks, types)) = scanner.index_part(&entry)? else {
             let what = format!("the index's blocks of stream number {stream} are damaged");
             return Ok(Some((u64::from(entry.offset), what)));
         };
