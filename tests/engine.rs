@@ -1,5 +1,7 @@
 //! The engine as a library user sees it: one binary, a module a topic.
 
+#[path = "engine/checkpoints.rs"]
+mod checkpoints;
 #[path = "engine/groups.rs"]
 mod groups;
 #[path = "engine/index.rs"]

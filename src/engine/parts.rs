@@ -74,7 +74,8 @@ impl Parts {
         let visitor = &mut |recovered: Recovered<'_>| replay(&mut core, &recovered);
         let (log, report) = Log::open(files, log_options, resume, clock.now(), salts, visitor)?;
         clock.resume(report.last);
-        core.start(log.planner(), clock.now());
+        let replayed_bytes = report.end.0.saturating_sub(resume.map_or(report.first, |at| at.position).0);
+        core.start(log.planner(), replayed_bytes, clock.now());
         let mut allocator = log.allocator();
         allocator
             .step()

@@ -158,10 +158,14 @@ impl Core {
         }
     }
 
-    /// Begins, after replay: windows stand at their cursors, leases and dead letters go on where they were.
-    pub(crate) fn start(&mut self, room: RoomPlanner, now: Now) {
+    /// Begins, after replay of so many bytes: windows stand at their cursors, leases and dead letters go on where they
+    /// were.
+    pub(crate) fn start(&mut self, room: RoomPlanner, replayed_bytes: u64, now: Now) {
         self.room = Some(room);
         self.now = now;
+        // What the last checkpoint lacks counts, or runs that write little would let it grow.
+        self.since_capture = replayed_bytes;
+        self.capture_where_due();
         self.count(|c| &c.groups, self.groups.len() as u64);
         let mut numbers: Vec<GroupNumber> = self.groups.keys().copied().collect();
         numbers.sort_unstable();
