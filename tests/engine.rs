@@ -2,6 +2,8 @@
 
 #[path = "engine/checkpoints.rs"]
 mod checkpoints;
+#[path = "engine/clocks.rs"]
+mod clocks;
 #[path = "engine/groups.rs"]
 mod groups;
 #[path = "engine/index.rs"]
@@ -10,6 +12,8 @@ mod index;
 mod retention;
 #[path = "engine/streams.rs"]
 mod streams;
+#[path = "engine/world.rs"]
+mod world;
 
 use std::future::Future;
 

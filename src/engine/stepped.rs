@@ -21,6 +21,7 @@ const ROUNDS_MAX: u32 = 100_000;
 pub struct Stepped {
     parts: Parts,
     engine: Engine,
+    retainer: Arc<Retainer>,
 }
 
 impl Stepped {
@@ -46,7 +47,8 @@ impl Stepped {
     ) -> Result<Self> {
         let parts = Parts::open(files, log_options, index, options, clock, salts)?;
         let engine = Engine::over(&parts, None);
-        Ok(Self { parts, engine })
+        let retainer = Arc::new(Retainer::new(&parts.shared, &parts.reader));
+        Ok(Self { parts, engine, retainer })
     }
 
     /// The handle.
@@ -113,7 +115,7 @@ impl Stepped {
 
     /// Looks after retention once, as a thread does every second.
     pub fn retain(&mut self) {
-        let retainer = Retainer::new(&self.parts.shared, &self.parts.reader);
+        let retainer = Arc::clone(&self.retainer);
         self.run(retainer.step());
     }
 
