@@ -14,7 +14,7 @@ use super::commit::{Commit, Show};
 use super::shared::Shared;
 use crate::error::Result;
 use crate::format::state::StateRows;
-use crate::storage::{Appended, Log, ResumeAt, SealedSegment};
+use crate::storage::{Appended, Log, ResumeAt};
 
 /// The log with what hangs on it.
 pub(crate) struct LogStep {
@@ -79,7 +79,7 @@ impl LogStep {
 
     fn show_blocks(&self, appended: Appended, blocks: &[super::commit::CommitBlock]) {
         if let Some(sealed) = &appended.sealed {
-            seal_views(&self.shared, sealed);
+            self.shared.catalogue.seal(sealed);
         }
         for (place, block) in appended.blocks.iter().zip(blocks) {
             self.cache.insert(place, block.content.clone());
@@ -92,9 +92,9 @@ impl LogStep {
             Show::Created(view) => self.shared.catalogue.insert(view),
             Show::Deleted(view) => {
                 self.shared.catalogue.remove(&view);
-                view.end();
+                view.end(self.shared.catalogue.files());
             }
-            Show::Trimmed(view, before) => view.trim(before),
+            Show::Trimmed(view, before) => view.trim(self.shared.catalogue.files(), before),
             Show::EntriesDeleted(view, entries) => view.delete(entries.into_iter()),
         }
     }
@@ -117,14 +117,5 @@ impl LogStep {
     fn note_positions(&self) {
         self.shared.counters.log_end.store(self.log.end().0, Ordering::Relaxed);
         self.shared.counters.synced_to.store(self.log.synced().0, Ordering::Relaxed);
-    }
-}
-
-/// Replaces the blocks of a sealed segment by spans, in the views of the streams that still exist.
-pub(crate) fn seal_views(shared: &Shared, sealed: &SealedSegment) {
-    for span in &sealed.spans {
-        if let Some(view) = shared.catalogue.by_number(span.stream) {
-            view.seal(*span);
-        }
     }
 }

@@ -24,6 +24,7 @@ mod reader;
 mod recovery;
 mod reply;
 mod retention;
+mod sealed;
 mod shared;
 #[cfg(any(test, feature = "testing"))]
 pub mod stepped;

@@ -81,7 +81,7 @@ impl Parts {
             .step()
             .map(|_| ())
             .or_else(|error| if error.reason() == Reason::StorageFull { Ok(()) } else { Err(error) })?;
-        let reader = Arc::new(Reader::new(log.reader(), Arc::clone(&cache)));
+        let reader = Arc::new(Reader::new(log.reader(), Arc::clone(&cache), Arc::clone(shared.catalogue.files())));
         let (pool, jobs) = pool();
         let (capturing, captured) = bounded(1);
         let keeper = Keeper { index, store, shared: Arc::clone(&shared), captured };

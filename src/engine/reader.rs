@@ -3,7 +3,7 @@
 //! Every function walks the view's blocks in id order and filters by the view as it stands after the blocks were
 //! read, so that what is trimmed or deleted is never returned. Blocks read from disk are verified by their checksum.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,9 +12,10 @@ use parking_lot::Mutex;
 
 use super::api::Page;
 use super::cache::BlockCache;
-use super::view::{Place, StreamView};
+use super::sealed::SealedFiles;
+use super::view::{FilePlace, Place, StreamView};
 use crate::error::{Reason, Result};
-use crate::format::block::{BlockEntry, BlockRef, BlockView, FileId, FileSpan};
+use crate::format::block::{BlockEntry, BlockRef, BlockView, FileId};
 use crate::format::event::EventView;
 use crate::group::Candidate;
 use crate::storage::LogReader;
@@ -32,16 +33,42 @@ pub(crate) enum Disk {
 /// One stream's part of one file's index.
 type IndexKey = (FileId, StreamNumber);
 
-/// Index parts kept in memory at most.
-const INDEX_PARTS_MAX: usize = 1024;
+/// Blocks named by index parts that are kept in memory, at most, beside the part read last: about 16 MiB.
+const INDEX_BLOCKS_MAX: usize = 200_000;
+
+/// Blocks of an index part that a walk takes at a time.
+const BLOCKS_PER_STEP: usize = 64;
 
 /// Reads for everyone; cheap to share.
 pub(crate) struct Reader {
     log: LogReader,
     cache: Arc<BlockCache>,
-    indexes: Mutex<HashMap<IndexKey, Arc<Vec<BlockRef>>>>,
+    files: Arc<SealedFiles>,
+    indexes: Mutex<Indexes>,
     hits: AtomicU64,
     misses: AtomicU64,
+}
+
+/// Index parts that were read last.
+#[derive(Default)]
+struct Indexes {
+    parts: HashMap<IndexKey, Arc<Vec<BlockRef>>>,
+    order: VecDeque<IndexKey>,
+    blocks: usize,
+}
+
+impl Indexes {
+    fn insert(&mut self, key: IndexKey, part: &Arc<Vec<BlockRef>>) {
+        if self.parts.insert(key, Arc::clone(part)).is_some() {
+            return;
+        }
+        self.order.push_back(key);
+        self.blocks += part.len();
+        while self.blocks > INDEX_BLOCKS_MAX && self.order.len() > 1 {
+            let oldest = self.order.pop_front().and_then(|oldest| self.parts.remove(&oldest));
+            self.blocks -= oldest.map_or(0, |part| part.len());
+        }
+    }
 }
 
 /// Counts and bytes of a stretch of a stream.
@@ -56,8 +83,8 @@ pub(crate) struct Measure {
 }
 
 impl Reader {
-    pub(crate) fn new(log: LogReader, cache: Arc<BlockCache>) -> Self {
-        Self { log, cache, indexes: Mutex::default(), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+    pub(crate) fn new(log: LogReader, cache: Arc<BlockCache>, files: Arc<SealedFiles>) -> Self {
+        Self { log, cache, files, indexes: Mutex::default(), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 
     /// Blocks found in memory, and blocks read from disk.
@@ -168,7 +195,8 @@ impl Reader {
     pub(crate) fn ordinal_after(&self, view: &StreamView, id: EntryId) -> Result<u64> {
         let extent = view.extent();
         let Some(bound) = id.next() else { return Ok(extent.appended) };
-        let Some(blocks) = self.blocks_after(view, bound)? else { return Ok(extent.appended) };
+        let Some(place) = view.place_after(&self.files, bound) else { return Ok(extent.appended) };
+        let blocks = self.blocks_of(view, place)?;
         let Some(block) = blocks.iter().find(|b| b.last >= bound) else { return Ok(extent.appended) };
         if block.first >= bound {
             return Ok(block.first_ordinal);
@@ -180,37 +208,54 @@ impl Reader {
     /// What lies below an id.
     pub(crate) fn measure_below(&self, view: &StreamView, bound: EntryId) -> Result<Measure> {
         let extent = view.extent();
+        let first = extent.trimmed_before;
         let mut measure = Measure { ordinal: extent.appended, ..Measure::default() };
-        let mut from = extent.trimmed_before;
-        while let Some(blocks) = self.blocks_after(view, from)? {
-            for block in blocks.iter().filter(|b| b.last >= from) {
-                if block.first >= bound {
-                    measure.ordinal = measure.ordinal.min(block.first_ordinal);
-                    return Ok(self.less_deleted(view, measure, extent.trimmed_before, bound));
-                }
-                let inside = block.first >= extent.trimmed_before && block.last < bound;
-                if inside {
-                    measure.entries += u64::from(block.count);
-                    measure.bytes += u64::from(block.bytes);
+        let mut from = Some(first);
+        while let Some(place) = from.and_then(|from| view.place_after(&self.files, from)) {
+            if let Place::File(place) = &place
+                && place.last < bound
+            {
+                let span = self.log.load_span(place.file, view.number, place.last)?;
+                if span.first >= first {
+                    measure.entries += span.count;
+                    measure.bytes += span.bytes;
+                    from = span.last.next();
                     continue;
                 }
-                for entry in self.view_of(block, Disk::Allowed)?.into_iter().flat_map(|v| v.entries()) {
-                    if entry.id >= bound {
-                        measure.ordinal = measure.ordinal.min(entry.ordinal);
-                        return Ok(self.less_deleted(view, measure, extent.trimmed_before, bound));
-                    }
-                    if entry.id >= extent.trimmed_before {
-                        measure.entries += 1;
-                        measure.bytes += entry.bytes.len() as u64;
-                    }
+            }
+            let blocks = self.blocks_of(view, place)?;
+            for block in blocks.iter().filter(|b| Some(b.last) >= from) {
+                if self.measure_block(&mut measure, block, IdRange { first, last: bound })? {
+                    return Ok(self.less_deleted(view, measure, first, bound));
                 }
             }
-            match blocks.last().and_then(|b| b.last.next()) {
-                Some(next) => from = next,
-                None => break,
+            from = blocks.last().and_then(|b| b.last.next());
+        }
+        Ok(self.less_deleted(view, measure, first, bound))
+    }
+
+    /// Adds what a block has of a range without its last id; says whether it has that or what is beyond.
+    fn measure_block(&self, measure: &mut Measure, block: &BlockRef, range: IdRange) -> Result<bool> {
+        if block.first >= range.last {
+            measure.ordinal = measure.ordinal.min(block.first_ordinal);
+            return Ok(true);
+        }
+        if block.first >= range.first && block.last < range.last {
+            measure.entries += u64::from(block.count);
+            measure.bytes += u64::from(block.bytes);
+            return Ok(false);
+        }
+        for entry in self.view_of(block, Disk::Allowed)?.into_iter().flat_map(|v| v.entries()) {
+            if entry.id >= range.last {
+                measure.ordinal = measure.ordinal.min(entry.ordinal);
+                return Ok(true);
+            }
+            if entry.id >= range.first {
+                measure.entries += 1;
+                measure.bytes += entry.bytes.len() as u64;
             }
         }
-        Ok(self.less_deleted(view, measure, extent.trimmed_before, bound))
+        Ok(false)
     }
 
     fn less_deleted(&self, view: &StreamView, mut measure: Measure, first: EntryId, bound: EntryId) -> Measure {
@@ -228,19 +273,21 @@ impl Reader {
         let mut budget = Budget { entries: entries_max, bytes: bytes_max };
         let mut to = Some(EntryId::MAX);
         while let Some(last) = to {
-            let blocks = match view.place_before(last) {
-                None => return Ok(None),
-                Some(Place::File(span)) if span.last < trimmed => return Ok(None),
-                Some(Place::File(span)) => {
-                    let whole = span.first >= trimmed && span.last <= last;
-                    if whole && budget.takes(view, (span.first, span.last), span.count, span.bytes) {
-                        to = span.first.prev();
-                        continue;
-                    }
-                    self.index(&span)?.to_vec()
+            let Some(place) = view.place_before(&self.files, last) else { return Ok(None) };
+            let mut before = None;
+            if let Place::File(place) = &place {
+                if place.last < trimmed {
+                    return Ok(None);
                 }
-                Some(Place::Blocks(blocks)) => blocks,
-            };
+                let span = self.log.load_span(place.file, view.number, place.last)?;
+                let whole = span.first >= trimmed && span.last <= last;
+                if span.first > last || whole && budget.takes(view, (span.first, span.last), span.count, span.bytes) {
+                    to = place.before;
+                    continue;
+                }
+                before = Some(place.before);
+            }
+            let blocks = self.blocks_of(view, place)?;
             to = None;
             for block in blocks.iter().rev().filter(|b| b.first <= last && b.last >= trimmed) {
                 let whole = block.first >= trimmed && block.last <= last;
@@ -253,6 +300,7 @@ impl Reader {
                 }
                 to = block.first.prev();
             }
+            to = before.unwrap_or(to);
         }
         Ok(None)
     }
@@ -280,19 +328,17 @@ impl Reader {
 
     /// The smallest id from which on no entry was appended before this wall time; `None` where all are younger.
     pub(crate) fn bound_younger(&self, view: &StreamView, oldest_ms: u64) -> Result<Option<EntryId>> {
-        let mut from = view.extent().trimmed_before;
+        let mut from = Some(view.extent().trimmed_before);
         let mut old = false;
-        while let Some(blocks) = self.blocks_after(view, from)? {
-            for block in &blocks {
+        while let Some(place) = from.and_then(|from| view.place_after(&self.files, from)) {
+            let blocks = self.blocks_of(view, place)?;
+            for block in blocks.iter().filter(|b| Some(b.last) >= from) {
                 if block.append_ms >= oldest_ms {
                     return Ok(old.then_some(block.first));
                 }
                 old = true;
             }
-            match blocks.last().and_then(|b| b.last.next()) {
-                Some(next) => from = next,
-                None => break,
-            }
+            from = blocks.last().and_then(|b| b.last.next());
         }
         Ok(old.then_some(EntryId::MAX))
     }
@@ -302,25 +348,24 @@ impl Reader {
         Cursor { reader: self, view, rest: Some(range), reverse, disk, blocks: Vec::new() }
     }
 
-    fn blocks_after(&self, view: &StreamView, from: EntryId) -> Result<Option<Vec<BlockRef>>> {
-        Ok(match view.place_after(from) {
-            None => None,
-            Some(Place::Blocks(blocks)) => Some(blocks),
-            Some(Place::File(span)) => Some(self.index(&span)?.iter().filter(|b| b.last >= from).copied().collect()),
-        })
+    /// All blocks of a place.
+    fn blocks_of(&self, view: &StreamView, place: Place) -> Result<Arc<Vec<BlockRef>>> {
+        match place {
+            Place::Blocks(blocks) => Ok(Arc::new(blocks)),
+            Place::File(place) => self.index(view, &place),
+        }
     }
 
-    fn index(&self, span: &FileSpan) -> Result<Arc<Vec<BlockRef>>> {
-        let key = (span.file, span.stream);
-        if let Some(blocks) = self.indexes.lock().get(&key) {
-            return Ok(Arc::clone(blocks));
+    fn known_index(&self, view: &StreamView, place: &FilePlace) -> Option<Arc<Vec<BlockRef>>> {
+        self.indexes.lock().parts.get(&(place.file, view.number)).cloned()
+    }
+
+    fn index(&self, view: &StreamView, place: &FilePlace) -> Result<Arc<Vec<BlockRef>>> {
+        if let Some(blocks) = self.known_index(view, place) {
+            return Ok(blocks);
         }
-        let blocks = Arc::new(self.log.load_index(span)?);
-        let mut indexes = self.indexes.lock();
-        if indexes.len() >= INDEX_PARTS_MAX {
-            indexes.clear();
-        }
-        indexes.insert(key, Arc::clone(&blocks));
+        let blocks = Arc::new(self.log.load_index(place.file, view.number, place.last)?);
+        self.indexes.lock().insert((place.file, view.number), &blocks);
         Ok(blocks)
     }
 
@@ -420,30 +465,42 @@ impl Cursor<'_> {
 
     /// The next block that touches the range. `None` with `rest` unset: there is none.
     fn next_ref(&mut self, range: IdRange) -> Result<Option<BlockRef>> {
-        if self.blocks.is_empty() {
-            let place =
-                if self.reverse { self.view.place_before(range.last) } else { self.view.place_after(range.first) };
-            let mut blocks = match place {
-                None => Vec::new(),
-                Some(Place::Blocks(blocks)) => blocks,
-                Some(Place::File(span)) if self.disk == Disk::Avoided => {
-                    let known = self.reader.indexes.lock().get(&(span.file, span.stream)).cloned();
-                    let Some(known) = known else { return Ok(None) };
-                    known.to_vec()
+        let mut to = range.last;
+        while self.blocks.is_empty() {
+            let (view, files) = (self.view, &self.reader.files);
+            let place = if self.reverse { view.place_before(files, to) } else { view.place_after(files, range.first) };
+            let (blocks, before) = match place {
+                None => break,
+                Some(Place::Blocks(blocks)) => (Arc::new(blocks), None),
+                Some(Place::File(place)) if self.disk == Disk::Avoided => {
+                    let Some(known) = self.reader.known_index(view, &place) else { return Ok(None) };
+                    (known, place.before)
                 }
-                Some(Place::File(span)) => self.reader.index(&span)?.to_vec(),
+                Some(Place::File(place)) => (self.reader.index(view, &place)?, place.before),
             };
-            blocks.retain(|b| b.last >= range.first && b.first <= range.last);
-            if !self.reverse {
-                blocks.reverse();
+            self.take(&blocks, range);
+            // In reverse, a file may have nothing that low, and the one before it has; otherwise there is nothing more.
+            match before.filter(|before| self.reverse && *before >= range.first) {
+                Some(before) => to = before,
+                None => break,
             }
-            self.blocks = blocks;
         }
         let next = self.blocks.pop();
         if next.is_none() {
             self.rest = None;
         }
         Ok(next)
+    }
+
+    /// Takes those blocks of a list that touch the range and come next.
+    fn take(&mut self, blocks: &[BlockRef], range: IdRange) {
+        let start = blocks.partition_point(|b| b.last < range.first);
+        let end = blocks.partition_point(|b| b.first <= range.last).max(start);
+        if self.reverse {
+            self.blocks.extend_from_slice(&blocks[start.max(end.saturating_sub(BLOCKS_PER_STEP))..end]);
+        } else {
+            self.blocks.extend(blocks[start..end.min(start + BLOCKS_PER_STEP)].iter().rev());
+        }
     }
 }
 

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use super::core::Core;
-use super::log_step::seal_views;
 use super::view::StreamView;
 use crate::error::{Error, Reason, Result};
 use crate::format::block::BlockRef;
@@ -28,7 +27,7 @@ pub(crate) fn replay(core: &mut Core, recovered: &Recovered<'_>) -> Result<()> {
             Ok(())
         }
         Recovered::Sealed(sealed) => {
-            seal_views(&core.shared, sealed);
+            core.shared.catalogue.seal(sealed);
             Ok(())
         }
     }
@@ -71,12 +70,12 @@ fn replay_effect(core: &mut Core, effect: Effect) -> Result<()> {
         Effect::StreamDeleted(e) => {
             let slot = core.forget_stream(e.stream).ok_or_else(|| unknown_stream(e.stream))?;
             core.shared.catalogue.remove(&slot.view);
-            slot.view.end();
+            slot.view.end(core.shared.catalogue.files());
         }
         Effect::StreamUpdated(e) => stream(core, e.stream)?.settings = e.settings,
         Effect::Trimmed(e) => {
             stream(core, e.stream)?.apply_trim(&e);
-            core.streams[&e.stream].view.trim(e.before);
+            core.streams[&e.stream].view.trim(core.shared.catalogue.files(), e.before);
         }
         Effect::EntriesDeleted(e) => {
             stream(core, e.stream)?.apply_deleted(&e);

@@ -1,7 +1,7 @@
 //! What readers see of a stream: only what is durable, published by the log thread after each commit.
 //!
-//! A [`StreamView`] holds references to blocks, never entries. Readers take a short read lock to copy references;
-//! the log thread takes the write lock to add. Invariant **E1**: nothing stands in a view before its commit is
+//! A [`StreamView`] holds references to blocks of the live segment and, in short, which sealed files have more; never
+//! entries. Readers take a short read lock to copy references; the log thread takes the write lock to add. Invariant **E1**: nothing stands in a view before its commit is
 //! durable at its durability.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -11,7 +11,9 @@ use std::sync::Arc;
 use event_listener::{Event, EventListener};
 use parking_lot::RwLock;
 
+use super::sealed::{FileNumber, SealedFiles, Span, SpanList};
 use crate::format::block::{BlockRef, FileSpan};
+use crate::storage::{FileId, SealedSegment};
 use crate::stream::DeletedIds;
 use crate::types::{EntryId, IdRange, StreamName, StreamNumber};
 
@@ -33,7 +35,7 @@ struct ViewState {
     deleted: DeletedIds,
     removals: u64,
     /// One for each sealed file that holds entries of this stream, in id order; then the blocks of the live segment.
-    spans: Vec<FileSpan>,
+    spans: SpanList,
     live: VecDeque<BlockRef>,
 }
 
@@ -42,7 +44,18 @@ pub(crate) enum Place {
     /// These blocks, in id order.
     Blocks(Vec<BlockRef>),
     /// A sealed file, whose index names the blocks.
-    File(FileSpan),
+    File(FilePlace),
+}
+
+/// A stretch of a stream that one sealed file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FilePlace {
+    /// The file.
+    pub(crate) file: FileId,
+    /// Its last entry.
+    pub(crate) last: EntryId,
+    /// The last entry in the file before, where there is one: where the stretch begins only the file's index says.
+    pub(crate) before: Option<EntryId>,
 }
 
 /// What a view says in a few numbers.
@@ -112,19 +125,38 @@ impl StreamView {
         }
     }
 
-    /// Replaces the blocks of a segment, now sealed, by one span.
-    pub(crate) fn seal(&self, span: FileSpan) {
+    /// Replaces the blocks of a segment, now sealed, by one span; says whether the stream still has any of it.
+    fn seal(&self, number: FileNumber, span: &FileSpan) -> bool {
         let mut s = self.state.write();
         s.live.retain(|b| b.file != span.file);
-        if span.last >= s.trimmed_before {
-            s.spans.push(span);
+        if s.live.is_empty() {
+            s.live = VecDeque::new();
         }
         s.last = s.last.max(span.last);
         s.appended = s.appended.max(span.first_ordinal + span.count);
+        let kept = !s.gone && span.last >= s.trimmed_before;
+        if kept {
+            s.spans.insert(short(number, span));
+        }
+        kept
+    }
+
+    /// Puts what rewritten files hold of this stream, in any order, in the place of what was in these files. The caller
+    /// sees to it that it is the same entries but those that are trimmed or deleted.
+    fn replace(&self, files: &SealedFiles, old: &[FileId], new: &[FileSpan]) {
+        let old: Vec<FileNumber> = old.iter().map(|file| files.number(*file)).collect();
+        let mut s = self.state.write();
+        s.spans.drop_files(&old, files);
+        let trimmed_before = s.trimmed_before;
+        for span in new.iter().filter(|span| span.last >= trimmed_before) {
+            let number = files.number(span.file);
+            s.spans.insert(short(number, span));
+            files.took(number, 1, span.bytes);
+        }
     }
 
     /// Publishes a trim.
-    pub(crate) fn trim(&self, before: EntryId) {
+    pub(crate) fn trim(&self, files: &SealedFiles, before: EntryId) {
         let mut s = self.state.write();
         if before <= s.trimmed_before {
             return;
@@ -132,7 +164,7 @@ impl StreamView {
         s.trimmed_before = before;
         s.removals += 1;
         s.deleted.forget_below(before);
-        s.spans.retain(|span| span.last >= before);
+        s.spans.drop_below(before, files);
         while s.live.front().is_some_and(|b| b.last < before) {
             s.live.pop_front();
         }
@@ -150,26 +182,30 @@ impl StreamView {
     }
 
     /// Publishes that the stream is gone: readers see nothing any more, and tails end.
-    pub(crate) fn end(&self) {
-        *self.state.write() = ViewState { gone: true, ..ViewState::default() };
+    pub(crate) fn end(&self, files: &SealedFiles) {
+        {
+            let mut s = self.state.write();
+            s.spans.clear(files);
+            *s = ViewState { gone: true, ..ViewState::default() };
+        }
         self.changed.notify(usize::MAX);
     }
 
-    /// Where the entries at or after an id are; `None` where there are none.
-    pub(crate) fn place_after(&self, from: EntryId) -> Option<Place> {
+    /// Where the entries at or after an id are; `None` where there are none. A file that is named has some.
+    pub(crate) fn place_after(&self, files: &SealedFiles, from: EntryId) -> Option<Place> {
         let s = self.state.read();
         let from = from.max(s.trimmed_before);
-        let span = s.spans.partition_point(|span| span.last < from);
-        if let Some(span) = s.spans.get(span) {
-            return Some(Place::File(*span));
+        if let Some(place) = s.file_place(files, s.spans.ending_below(from)) {
+            return Some(place);
         }
         let at = s.live.partition_point(|b| b.last < from);
         let blocks: Vec<BlockRef> = s.live.range(at..).take(BLOCKS_PER_STEP).copied().collect();
         (!blocks.is_empty()).then_some(Place::Blocks(blocks))
     }
 
-    /// Where the entries at or before an id are; `None` where there are none. Blocks are in id order all the same.
-    pub(crate) fn place_before(&self, to: EntryId) -> Option<Place> {
+    /// Where the entries at or before an id are; `None` where there are none. Blocks are in id order all the same. A file
+    /// that is named may have none that low: then they are at or before [`FilePlace::before`].
+    pub(crate) fn place_before(&self, files: &SealedFiles, to: EntryId) -> Option<Place> {
         let s = self.state.read();
         let end = s.live.partition_point(|b| b.first <= to);
         let start = end.saturating_sub(BLOCKS_PER_STEP);
@@ -177,8 +213,8 @@ impl StreamView {
         if !blocks.is_empty() {
             return Some(Place::Blocks(blocks));
         }
-        let span = s.spans.partition_point(|span| span.first <= to).checked_sub(1)?;
-        Some(Place::File(s.spans[span]))
+        let at = s.spans.ending_below(to);
+        s.file_place(files, at).or_else(|| s.file_place(files, at.checked_sub(1)?))
     }
 
     /// Drops from a list what is trimmed, deleted or gone.
@@ -199,9 +235,25 @@ impl StreamView {
     }
 }
 
-/// The streams that exist, durably, by name.
+impl ViewState {
+    fn file_place(&self, files: &SealedFiles, at: usize) -> Option<Place> {
+        let Span { file, last, .. } = self.spans.get(at)?;
+        let before = at.checked_sub(1).and_then(|before| self.spans.get(before)).map(|span| span.last);
+        Some(Place::File(FilePlace { file: files.file(file), last, before }))
+    }
+}
+
+fn short(file: FileNumber, span: &FileSpan) -> Span {
+    // A file is far below 4 GiB.
+    Span { file, last: span.last, bytes: u32::try_from(span.bytes).unwrap_or(u32::MAX) }
+}
+
+/// The streams that exist, durably, by name, and the sealed files that hold their entries.
 #[derive(Debug, Default)]
-pub(crate) struct Catalogue(RwLock<Streams>);
+pub(crate) struct Catalogue {
+    streams: RwLock<Streams>,
+    files: Arc<SealedFiles>,
+}
 
 #[derive(Debug, Default)]
 struct Streams {
@@ -211,19 +263,48 @@ struct Streams {
 
 impl Catalogue {
     pub(crate) fn get(&self, name: &StreamName) -> Option<Arc<StreamView>> {
-        self.0.read().by_name.get(name).cloned()
+        self.streams.read().by_name.get(name).cloned()
     }
-    pub(crate) fn by_number(&self, number: StreamNumber) -> Option<Arc<StreamView>> {
-        self.0.read().by_number.get(&number).cloned()
+    /// The sealed files that views name.
+    pub(crate) fn files(&self) -> &Arc<SealedFiles> {
+        &self.files
+    }
+    /// Replaces the blocks of a sealed segment by spans, in the views of the streams that still exist.
+    pub(crate) fn seal(&self, sealed: &SealedSegment) {
+        let number = self.files.number(sealed.file);
+        let streams = self.streams.read();
+        let (mut held, mut taken, mut bytes) = (0, 0, 0);
+        for span in &sealed.spans {
+            held += span.bytes;
+            if streams.by_number.get(&span.stream).is_some_and(|view| view.seal(number, span)) {
+                taken += 1;
+                bytes += span.bytes;
+            }
+        }
+        self.files.note_held(number, held);
+        self.files.took(number, taken, bytes);
+    }
+    /// Shows rewritten files in the place of others, to these streams: all that had entries in those.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for what gives space back"))]
+    pub(crate) fn replace(&self, streams: &[StreamNumber], old: &[FileId], new: &[SealedSegment]) {
+        let mut of_stream: HashMap<StreamNumber, Vec<FileSpan>> = HashMap::new();
+        for file in new {
+            self.files.note_held(self.files.number(file.file), file.spans.iter().map(|span| span.bytes).sum());
+            file.spans.iter().for_each(|span| of_stream.entry(span.stream).or_default().push(*span));
+        }
+        let known = self.streams.read();
+        for view in streams.iter().filter_map(|stream| known.by_number.get(stream)) {
+            view.replace(&self.files, old, of_stream.get(&view.number).map_or(&[], Vec::as_slice));
+        }
     }
     pub(crate) fn insert(&self, view: Arc<StreamView>) {
-        let mut streams = self.0.write();
+        let mut streams = self.streams.write();
         streams.by_number.insert(view.number, Arc::clone(&view));
         streams.by_name.insert(view.name.clone(), view);
     }
     /// Removes this very stream, not another of its name.
     pub(crate) fn remove(&self, view: &StreamView) {
-        let mut streams = self.0.write();
+        let mut streams = self.streams.write();
         streams.by_number.remove(&view.number);
         if streams.by_name.get(&view.name).is_some_and(|v| v.number == view.number) {
             streams.by_name.remove(&view.name);
@@ -231,7 +312,7 @@ impl Catalogue {
     }
     /// Names in order, after a name, with a prefix.
     pub(crate) fn names(&self, prefix: &str, after: Option<&StreamName>, max: usize) -> Vec<StreamName> {
-        let streams = self.0.read();
+        let streams = self.streams.read();
         let start = match after {
             Some(after) if after.as_str() >= prefix => Bound::Excluded(after.clone()),
             _ => match StreamName::parse(prefix) {
@@ -249,6 +330,66 @@ impl Catalogue {
             .collect()
     }
     pub(crate) fn len(&self) -> usize {
-        self.0.read().by_name.len()
+        self.streams.read().by_name.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: StreamNumber = StreamNumber(1);
+
+    fn span(file: u64, first: u64, last: u64) -> FileSpan {
+        let (first_ordinal, count, bytes) = (first, last + 1 - first, (last + 1 - first) * 10);
+        let (first, last) = (EntryId::new(first, 0), EntryId::new(last, 0));
+        FileSpan { file: FileId(file), stream: STREAM, first, last, first_ordinal, count, bytes }
+    }
+
+    fn seal(catalogue: &Catalogue, file: u64, spans: Vec<FileSpan>) {
+        catalogue.seal(&SealedSegment { file: FileId(file), end: crate::types::LogPosition(0), spans });
+    }
+
+    fn place(found: Option<Place>) -> Option<(u64, Option<u64>)> {
+        match found {
+            Some(Place::File(place)) => Some((place.file.0, place.before.map(|id| id.ms))),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn sealed_files_are_found_from_both_sides_replaced_and_dropped() {
+        let catalogue = Catalogue::default();
+        let view = StreamView::new(StreamName::parse("s").unwrap(), STREAM);
+        catalogue.insert(Arc::clone(&view));
+        let files = catalogue.files();
+        for (file, first, last) in [(8, 10, 19), (16, 20, 29), (24, 40, 49)] {
+            let gone = FileSpan { stream: StreamNumber(7), ..span(file, 1, 2) };
+            seal(&catalogue, file, vec![span(file, first, last), gone]);
+        }
+        let id = |ms| EntryId::new(ms, 0);
+        assert_eq!(place(view.place_after(files, id(15))), Some((8, None)));
+        assert_eq!(place(view.place_after(files, id(30))), Some((24, Some(29))));
+        assert_eq!(place(view.place_after(files, id(50))), None);
+        assert_eq!(place(view.place_before(files, id(60))), Some((24, Some(29))));
+        assert_eq!(place(view.place_before(files, id(30))), Some((24, Some(29))), "which begins above");
+        assert_eq!(place(view.place_before(files, id(29))), Some((16, Some(19))));
+
+        let known =
+            |file| files.uses().into_iter().find(|known| known.file == FileId(file)).map(|u| (u.streams, u.bytes));
+        assert_eq!((known(8), known(24)), (Some((1, 100)), Some((1, 100))));
+        let (old, new) = ([FileId(8), FileId(16)], [span(99, 15, 29)]);
+        let new = SealedSegment { file: FileId(99), end: crate::types::LogPosition(0), spans: new.to_vec() };
+        catalogue.replace(&[STREAM, StreamNumber(7)], &old, &[new]);
+        assert_eq!((known(8), known(16), known(99)), (Some((0, 0)), Some((0, 0)), Some((1, 150))));
+        assert_eq!(place(view.place_after(files, id(1))), Some((99, None)));
+        assert_eq!(place(view.place_before(files, id(60))), Some((24, Some(29))));
+
+        view.trim(files, id(30));
+        assert_eq!((known(99), place(view.place_after(files, id(1)))), (Some((0, 0)), Some((24, None))));
+        assert!(files.forget(FileId(99)) && !files.forget(FileId(24)));
+        view.end(files);
+        assert_eq!(known(24), Some((0, 0)));
+        assert_eq!(files.uses().iter().find(|u| u.file == FileId(24)).map(|u| u.bytes_held), Some(120));
     }
 }

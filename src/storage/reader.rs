@@ -15,6 +15,7 @@ use crate::format::crc;
 use crate::format::index::{DIRECTORY_ENTRY_BYTES, DirectoryEntry};
 use crate::format::segment::{SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentFooter, SegmentHeader};
 use crate::limits::LOG_FILES_OPEN_MAX;
+use crate::types::{EntryId, StreamNumber};
 
 /// Reads the log's files; cheap to clone.
 #[derive(Clone)]
@@ -34,8 +35,8 @@ struct OpenFiles {
 
 struct OpenFile {
     file: Arc<dyn LogFile>,
-    /// Read once, where it is not damaged.
-    header: OnceLock<SegmentHeader>,
+    /// Read once, where they are not damaged.
+    ends: OnceLock<Ends>,
 }
 
 impl LogReader {
@@ -59,28 +60,47 @@ impl LogReader {
         BlockView::new(self.read_block(block)?, block)
     }
 
-    /// The blocks that a sealed file holds of a stream. Where the index is damaged they are found by reading the
-    /// frames; `CORRUPT` where the two together do not give what the span says.
-    pub fn load_index(&self, span: &FileSpan) -> Result<Vec<BlockRef>> {
-        let open = self.open(span.file)?;
-        let blocks = match self.read_index_part(&open, span)? {
-            Some((blocks, _)) => blocks,
-            None => from_frames(&*open.file, span)?,
+    /// The blocks that a sealed file holds of a stream, of which it is known to hold some and with which entry they end.
+    /// Where the index is damaged they are found by reading the frames; `CORRUPT` where that does not give them, either.
+    pub fn load_index(&self, file: FileId, stream: StreamNumber, last: EntryId) -> Result<Vec<BlockRef>> {
+        let open = self.open(file)?;
+        let blocks = match open.index_part(file, stream)? {
+            Some((_, blocks, _)) => blocks,
+            None => from_frames(&*open.file, file, stream)?,
         };
-        let count: u64 = blocks.iter().map(|b| u64::from(b.count)).sum();
-        let ends = (blocks.first().map(|b| b.first), blocks.last().map(|b| b.last));
-        if count != span.count || ends != (Some(span.first), Some(span.last)) {
-            let (stream, first, last) = (span.stream.0, span.first, span.last);
-            let why = format!("the index of stream number {stream}, entries {first} to {last}, is damaged");
-            return Err(corrupt(span.file, 0, why).with("first_id", first).with("last_id", last));
+        if blocks.last().map(|block| block.last) != Some(last) {
+            let why = format!("the index of stream number {}, entries up to {last}, is damaged", stream.0);
+            return Err(corrupt(file, 0, why).with("last_id", last));
         }
         Ok(blocks)
     }
 
+    /// What a sealed file holds of a stream, as for [`LogReader::load_index`] but of all its blocks together.
+    pub fn load_span(&self, file: FileId, stream: StreamNumber, last: EntryId) -> Result<FileSpan> {
+        let found = self.open(file)?.directory_entry(file, stream)?.map(|entry| entry.span);
+        if let Some(span) = found.filter(|span| span.last == last) {
+            return Ok(span);
+        }
+        let blocks = self.load_index(file, stream, last)?;
+        let (first, first_ordinal) = blocks.first().map(|b| (b.first, b.first_ordinal)).unwrap_or_default();
+        let count = blocks.iter().map(|b| u64::from(b.count)).sum();
+        let bytes = blocks.iter().map(|b| u64::from(b.bytes)).sum();
+        Ok(FileSpan { file, stream, first, last, first_ordinal, count, bytes })
+    }
+
     /// Hashes of the event types that a sealed file holds of a stream; `None` where it may hold any.
-    pub fn load_types(&self, span: &FileSpan) -> Result<Option<Vec<u32>>> {
-        let open = self.open(span.file)?;
-        Ok(self.read_index_part(&open, span)?.and_then(|(_, types)| types))
+    pub fn load_types(&self, file: FileId, stream: StreamNumber) -> Result<Option<Vec<u32>>> {
+        let part = self.open(file)?.index_part(file, stream)?;
+        Ok(part.and_then(|(entry, _, types)| (!entry.any_type).then_some(types)))
+    }
+
+    /// What a sealed file holds of every stream, in the order of their numbers; `CORRUPT` where its directory is damaged.
+    pub fn load_directory(&self, file: FileId) -> Result<Vec<FileSpan>> {
+        let open = self.open(file)?;
+        let damaged = || corrupt(file, 0, "the directory of the index is damaged".into());
+        let ends = open.ends(file)?.ok_or_else(damaged)?;
+        let entries = open.directory(file, ends, 0, u64::from(ends.footer.streams))?.ok_or_else(damaged)?;
+        Ok(entries.into_iter().map(|entry| entry.span).collect())
     }
 
     /// Closes a file that was removed.
@@ -98,7 +118,7 @@ impl LogReader {
         }
         drop(open);
         let file = self.0.files.open(&id.name()).map_err(|error| failed("opening", &id.name(), &error))?;
-        let file = Arc::new(OpenFile { file, header: OnceLock::new() });
+        let file = Arc::new(OpenFile { file, ends: OnceLock::new() });
         let mut open = self.0.open.lock();
         if open.by_id.len() >= LOG_FILES_OPEN_MAX {
             let oldest = open.by_id.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id);
@@ -107,65 +127,108 @@ impl LogReader {
         open.by_id.insert(id, (Arc::clone(&file), tick));
         Ok(file)
     }
-
-    /// What the index says of a stream: the blocks, and the types unless there may be any; `None` where it is damaged.
-    #[expect(clippy::type_complexity, reason = "used in two places right here")]
-    fn read_index_part(&self, open: &OpenFile, span: &FileSpan) -> Result<Option<(Vec<BlockRef>, Option<Vec<u32>>)>> {
-        let Some(header) = header_of(open, span.file)? else { return Ok(None) };
-        let Some(at) = header.length.checked_sub(SEGMENT_FOOTER_BYTES as u64) else { return Ok(None) };
-        let Some(bytes) = read(&*open.file, span.file, at, SEGMENT_FOOTER_BYTES)? else { return Ok(None) };
-        let Some(footer) = SegmentFooter::decode(&bytes, header.salt) else { return Ok(None) };
-        let Some(entry) = find(&*open.file, &header, &footer, span)? else { return Ok(None) };
-        let part = read(&*open.file, span.file, u64::from(entry.offset), entry.length as usize)?;
-        let decoded = part.and_then(|part| entry.decode_part(&part, header.salt));
-        Ok(decoded.map(|(blocks, types)| (blocks, (!entry.any_type).then_some(types))))
-    }
 }
 
-/// The header; `None` where it is damaged.
-fn header_of(open: &OpenFile, id: FileId) -> Result<Option<SegmentHeader>> {
-    if let Some(header) = open.header.get() {
-        return Ok(Some(*header));
-    }
-    match read_header(&*open.file, id) {
-        Ok(header) => Ok(Some(*open.header.get_or_init(|| header))),
-        Err(error) if error.reason() == Reason::Corrupt => Ok(None),
-        Err(error) => Err(error),
-    }
+/// Directory entries read at a time while one is looked for: about a page.
+const PROBE_ENTRIES: u64 = 46;
+
+/// Probes that guess by the stream's number before a search halves what is left.
+const GUESSES_MAX: u32 = 4;
+
+/// A file's header and, once it is sealed, its footer.
+#[derive(Clone, Copy)]
+struct Ends {
+    header: SegmentHeader,
+    footer: SegmentFooter,
 }
 
-/// Binary search over the directory; `None` where an entry on the way is damaged or the stream is not there.
-fn find(
-    file: &dyn LogFile,
-    header: &SegmentHeader,
-    footer: &SegmentFooter,
-    span: &FileSpan,
-) -> Result<Option<DirectoryEntry>> {
-    let (mut low, mut high) = (0, u64::from(footer.streams));
-    while low < high {
-        let middle = low.midpoint(high);
-        let place = u64::from(footer.index_offset) + middle * DIRECTORY_ENTRY_BYTES as u64;
-        let Some(bytes) = read(file, span.file, place, DIRECTORY_ENTRY_BYTES)? else { return Ok(None) };
-        let Some(entry) = DirectoryEntry::decode(&bytes, header.salt, place, span.file) else { return Ok(None) };
-        match entry.span.stream.cmp(&span.stream) {
-            std::cmp::Ordering::Equal => return Ok(Some(entry)),
-            std::cmp::Ordering::Less => low = middle + 1,
-            std::cmp::Ordering::Greater => high = middle,
+impl OpenFile {
+    /// Header and footer; `None` where one is damaged.
+    fn ends(&self, id: FileId) -> Result<Option<Ends>> {
+        if let Some(ends) = self.ends.get() {
+            return Ok(Some(*ends));
         }
+        let header = match read_header(&*self.file, id) {
+            Ok(header) => header,
+            Err(error) if error.reason() == Reason::Corrupt => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some(at) = header.length.checked_sub(SEGMENT_FOOTER_BYTES as u64) else { return Ok(None) };
+        let bytes = read(&*self.file, id, at, SEGMENT_FOOTER_BYTES)?;
+        let footer = bytes.and_then(|bytes| SegmentFooter::decode(&bytes, header.salt));
+        Ok(footer.map(|footer| *self.ends.get_or_init(|| Ends { header, footer })))
     }
-    Ok(None)
+
+    /// What the index says of a stream: the entry of the directory, the blocks, the listed types; `None` where it is
+    /// damaged.
+    #[expect(clippy::type_complexity, reason = "used in two places right here")]
+    fn index_part(
+        &self,
+        id: FileId,
+        stream: StreamNumber,
+    ) -> Result<Option<(DirectoryEntry, Vec<BlockRef>, Vec<u32>)>> {
+        let Some(ends) = self.ends(id)? else { return Ok(None) };
+        let Some(entry) = self.directory_entry(id, stream)? else { return Ok(None) };
+        let part = read(&*self.file, id, u64::from(entry.offset), entry.length as usize)?;
+        let decoded = part.and_then(|part| entry.decode_part(&part, ends.header.salt));
+        Ok(decoded.map(|(blocks, types)| (entry, blocks, types)))
+    }
+
+    /// Searches the directory, which is in the order of stream numbers, a page at a time; `None` where an entry on the
+    /// way is damaged or the stream is not there.
+    fn directory_entry(&self, id: FileId, stream: StreamNumber) -> Result<Option<DirectoryEntry>> {
+        let Some(ends) = self.ends(id)? else { return Ok(None) };
+        // The entry is in `low..high`; what stands around that is of these streams.
+        let (mut low, mut high) = (0, u64::from(ends.footer.streams));
+        let (mut below, mut above) = (0, None);
+        let mut probes = 0;
+        while low < high {
+            let share = above.map(|above: u64| (stream.0 - below) as f64 / (above - below) as f64);
+            let guess = match share {
+                Some(share) if probes < GUESSES_MAX => low + ((high - low) as f64 * share) as u64,
+                // The first guess: all streams that there are have entries in the file.
+                None if probes == 0 => stream.0,
+                _ => low.midpoint(high),
+            };
+            probes += 1;
+            let start = guess.saturating_sub(PROBE_ENTRIES / 2).clamp(low, high - 1);
+            let end = high.min(start + PROBE_ENTRIES);
+            let Some(entries) = self.directory(id, ends, start, end)? else { return Ok(None) };
+            let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(None) };
+            if stream < first.span.stream {
+                (high, above) = (start, Some(first.span.stream.0));
+            } else if stream > last.span.stream {
+                (low, below) = (end, last.span.stream.0);
+            } else {
+                let at = entries.binary_search_by_key(&stream, |entry| entry.span.stream);
+                return Ok(at.ok().map(|at| entries[at]));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A stretch of the directory; `None` where an entry of it is damaged.
+    fn directory(&self, id: FileId, ends: Ends, start: u64, end: u64) -> Result<Option<Vec<DirectoryEntry>>> {
+        let at = u64::from(ends.footer.index_offset) + start * DIRECTORY_ENTRY_BYTES as u64;
+        let Some(bytes) = read(&*self.file, id, at, (end - start) as usize * DIRECTORY_ENTRY_BYTES)? else {
+            return Ok(None);
+        };
+        let places = (at..).step_by(DIRECTORY_ENTRY_BYTES);
+        let entries = bytes.chunks_exact(DIRECTORY_ENTRY_BYTES).zip(places);
+        Ok(entries.map(|(bytes, place)| DirectoryEntry::decode(bytes, ends.header.salt, place, id)).collect())
+    }
 }
 
 /// The blocks of a stream as the frames' tables have them, up to the first place where no frame stands.
-fn from_frames(file: &dyn LogFile, span: &FileSpan) -> Result<Vec<BlockRef>> {
-    let mut scanner = Scanner::open(file, span.file)?;
+fn from_frames(file: &dyn LogFile, id: FileId, stream: StreamNumber) -> Result<Vec<BlockRef>> {
+    let mut scanner = Scanner::open(file, id)?;
     let mut offset = SEGMENT_HEADER_BYTES as u64;
     let mut blocks = Vec::new();
     while let Some((head, sizes)) = scanner.head(offset)? {
         let mut at = offset + sizes.head as u64;
         for record in &head.records {
-            if let Some(meta) = record.block.filter(|meta| meta.stream == span.stream) {
-                blocks.push(meta.at(span.file, at as u32, record.length, record.crc));
+            if let Some(meta) = record.block.filter(|meta| meta.stream == stream) {
+                blocks.push(meta.at(id, at as u32, record.length, record.crc));
             }
             at += u64::from(record.length);
         }

@@ -1,0 +1,297 @@
+//! The sealed files of the log as views name them: by small numbers, with how much of each streams still have.
+//!
+//! A stream's part of a file is a [`SpanList`] entry of 16 bytes: which file, where the part ends, how many bytes it has.
+//! Everything else stands in the file's own index. So what a file holds at all, and which streams have entries in it, is
+//! never in memory; how much of it is live, is.
+
+use std::collections::HashMap;
+
+use parking_lot::RwLock;
+
+use crate::storage::FileId;
+use crate::types::EntryId;
+
+/// A sealed file in the views: used again after the file is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileNumber(u32);
+
+/// How much of a sealed file streams still have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileUse {
+    /// The file.
+    pub(crate) file: FileId,
+    /// Streams that have entries in it.
+    pub(crate) streams: u64,
+    /// Bytes of payloads in the spans of those streams. A span counts until all of it is trimmed.
+    pub(crate) bytes: u64,
+    /// Bytes of payloads that the file holds.
+    pub(crate) bytes_held: u64,
+}
+
+/// All sealed files.
+#[derive(Debug, Default)]
+pub(crate) struct SealedFiles(RwLock<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    by_number: Vec<Option<FileUse>>,
+    by_id: HashMap<FileId, FileNumber>,
+}
+
+impl SealedFiles {
+    /// The number of a file, which it gets now where it has none.
+    pub(super) fn number(&self, file: FileId) -> FileNumber {
+        let mut table = self.0.write();
+        if let Some(number) = table.by_id.get(&file) {
+            return *number;
+        }
+        let unused = FileUse { file, streams: 0, bytes: 0, bytes_held: 0 };
+        let free = table.by_number.iter().position(Option::is_none);
+        let at = free.unwrap_or(table.by_number.len());
+        match table.by_number.get_mut(at) {
+            Some(slot) => *slot = Some(unused),
+            None => table.by_number.push(Some(unused)),
+        }
+        let number = FileNumber(u32::try_from(at).expect("fewer files than a disk can hold"));
+        table.by_id.insert(file, number);
+        number
+    }
+
+    /// The file of a number.
+    pub(super) fn file(&self, number: FileNumber) -> FileId {
+        self.0.read().by_number[number.0 as usize].expect("a file that a span names is known").file
+    }
+
+    /// Notes what a file holds.
+    pub(super) fn note_held(&self, number: FileNumber, bytes: u64) {
+        self.change(number, |file| file.bytes_held = bytes);
+    }
+
+    /// Notes spans that views took.
+    pub(super) fn took(&self, number: FileNumber, streams: u64, bytes: u64) {
+        self.change(number, |file| {
+            file.streams += streams;
+            file.bytes += bytes;
+        });
+    }
+
+    /// Notes spans that a view dropped.
+    fn dropped(&self, spans: &[Span]) {
+        for span in spans {
+            self.change(span.file, |file| {
+                file.streams -= 1;
+                file.bytes -= u64::from(span.bytes);
+            });
+        }
+    }
+
+    fn change(&self, number: FileNumber, change: impl FnOnce(&mut FileUse)) {
+        if let Some(Some(file)) = self.0.write().by_number.get_mut(number.0 as usize) {
+            change(file);
+        }
+    }
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "for what gives space back"))]
+    /// All sealed files that are not forgotten, in no order that matters.
+    pub(crate) fn uses(&self) -> Vec<FileUse> {
+        self.0.read().by_number.iter().flatten().copied().collect()
+    }
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "for what gives space back"))]
+    /// Forgets a file that no view names any more; says whether it did.
+    pub(crate) fn forget(&self, file: FileId) -> bool {
+        let mut table = self.0.write();
+        let Some(number) = table.by_id.get(&file).copied() else { return false };
+        let unused = table.by_number[number.0 as usize].is_none_or(|known| known.streams == 0);
+        if unused {
+            table.by_id.remove(&file);
+            table.by_number[number.0 as usize] = None;
+        }
+        unused
+    }
+}
+
+/// What one sealed file holds of one stream, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) file: FileNumber,
+    pub(super) last: EntryId,
+    /// Bytes of payloads.
+    pub(super) bytes: u32,
+}
+
+/// The spans of one stream, in id order.
+#[derive(Debug)]
+pub(super) enum SpanList {
+    /// As long as all last ids have few enough bits, which those that are made from the time have.
+    Narrow(Vec<NarrowSpan>),
+    /// For ids of any size.
+    Wide(Vec<Span>),
+}
+
+/// A span in 16 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NarrowSpan {
+    last: u64,
+    file: FileNumber,
+    bytes: u32,
+}
+
+/// Bits of a narrow id that are its sequence; the rest is milliseconds.
+const SEQ_BITS: u32 = 20;
+
+/// An id in 64 bits, in the order of ids, where it fits.
+fn narrow(id: EntryId) -> Option<u64> {
+    (id.ms >> (u64::BITS - SEQ_BITS) == 0 && id.seq >> SEQ_BITS == 0).then_some(id.ms << SEQ_BITS | id.seq)
+}
+
+impl NarrowSpan {
+    fn widen(self) -> Span {
+        let last = EntryId::new(self.last >> SEQ_BITS, self.last & ((1 << SEQ_BITS) - 1));
+        Span { file: self.file, last, bytes: self.bytes }
+    }
+}
+
+impl Default for SpanList {
+    fn default() -> Self {
+        Self::Narrow(Vec::new())
+    }
+}
+
+impl SpanList {
+    fn len(&self) -> usize {
+        match self {
+            Self::Narrow(spans) => spans.len(),
+            Self::Wide(spans) => spans.len(),
+        }
+    }
+
+    pub(super) fn get(&self, at: usize) -> Option<Span> {
+        match self {
+            Self::Narrow(spans) => spans.get(at).map(|span| span.widen()),
+            Self::Wide(spans) => spans.get(at).copied(),
+        }
+    }
+
+    /// How many spans end below an id.
+    pub(super) fn ending_below(&self, id: EntryId) -> usize {
+        match self {
+            Self::Narrow(spans) => spans.partition_point(|span| span.widen().last < id),
+            Self::Wide(spans) => spans.partition_point(|span| span.last < id),
+        }
+    }
+
+    /// Adds a span; mostly the last one.
+    pub(super) fn insert(&mut self, span: Span) {
+        let at = self.ending_below(span.last);
+        let narrowed = narrow(span.last);
+        if let (Self::Narrow(spans), None) = (&mut *self, narrowed) {
+            *self = Self::Wide(spans.drain(..).map(NarrowSpan::widen).collect());
+        }
+        match self {
+            Self::Narrow(spans) => {
+                let Span { file, bytes, last } = span;
+                make_room(spans);
+                spans.insert(at, NarrowSpan { last: narrowed.unwrap_or(last.ms), file, bytes });
+            }
+            Self::Wide(spans) => {
+                make_room(spans);
+                spans.insert(at, span);
+            }
+        }
+    }
+
+    /// Drops the spans that end below an id.
+    pub(super) fn drop_below(&mut self, id: EntryId, files: &SealedFiles) {
+        self.drop_first(self.ending_below(id), files);
+    }
+
+    /// Drops all spans.
+    pub(super) fn clear(&mut self, files: &SealedFiles) {
+        self.drop_first(self.len(), files);
+    }
+
+    fn drop_first(&mut self, count: usize, files: &SealedFiles) {
+        let gone: Vec<Span> = match self {
+            Self::Narrow(spans) => spans.drain(..count).map(NarrowSpan::widen).collect(),
+            Self::Wide(spans) => spans.drain(..count).collect(),
+        };
+        files.dropped(&gone);
+    }
+
+    /// Drops the spans of some files.
+    pub(super) fn drop_files(&mut self, numbers: &[FileNumber], files: &SealedFiles) {
+        let all = (0..self.len()).filter_map(|at| self.get(at));
+        let gone: Vec<Span> = all.filter(|span| numbers.contains(&span.file)).collect();
+        match self {
+            Self::Narrow(spans) => spans.retain(|span| !numbers.contains(&span.file)),
+            Self::Wide(spans) => spans.retain(|span| !numbers.contains(&span.file)),
+        }
+        files.dropped(&gone);
+    }
+}
+
+/// Grows a list by a quarter: there are many of them, and they grow slowly.
+fn make_room<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 4 + 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(file: FileNumber, ms: u64, seq: u64, bytes: u32) -> Span {
+        Span { file, last: EntryId::new(ms, seq), bytes }
+    }
+
+    #[test]
+    fn a_span_takes_sixteen_bytes() {
+        assert_eq!(size_of::<NarrowSpan>(), 16);
+    }
+
+    #[test]
+    fn spans_are_found_by_id_however_large_ids_are() {
+        let files = SealedFiles::default();
+        let number = files.number(FileId(8));
+        for large in [0, 1 << 20, 1 << 50] {
+            let mut list = SpanList::default();
+            for at in [3, 1, 2] {
+                list.insert(span(number, at * 10, large, at as u32));
+            }
+            assert_eq!(matches!(list, SpanList::Narrow(_)), large == 0);
+            let found: Vec<u32> = (0..3).filter_map(|at| list.get(at)).map(|s| s.bytes).collect();
+            assert_eq!(found, [1, 2, 3]);
+            assert_eq!(list.get(1), Some(span(number, 20, large, 2)));
+            assert_eq!(list.ending_below(EntryId::new(20, large)), 1);
+            assert_eq!(list.ending_below(EntryId::new(20, large + 1)), 2);
+            assert_eq!(list.ending_below(EntryId::MAX), 3);
+        }
+        let greatest = EntryId::new((1 << 44) - 1, (1 << 20) - 1);
+        assert_eq!(narrow(greatest), Some(u64::MAX));
+        assert_eq!((narrow(EntryId::new(1 << 44, 0)), narrow(EntryId::MAX)), (None, None));
+    }
+
+    #[test]
+    fn files_count_what_views_have_and_are_forgotten_without_it() {
+        let files = SealedFiles::default();
+        let (one, two) = (files.number(FileId(8)), files.number(FileId(16)));
+        files.note_held(one, 9);
+        files.took(one, 1, 5);
+        files.took(two, 2, 7);
+        let mut list = SpanList::default();
+        for span in [span(one, 1, 0, 5), span(two, 2, 0, 3)] {
+            list.insert(span);
+        }
+        list.drop_below(EntryId::new(2, 0), &files);
+        let mut uses = files.uses();
+        uses.sort_by_key(|u| u.file);
+        assert_eq!(uses[0], FileUse { file: FileId(8), streams: 0, bytes: 0, bytes_held: 9 });
+        assert_eq!((uses[1].streams, uses[1].bytes), (2, 7));
+        assert!(files.forget(FileId(8)) && !files.forget(FileId(16)) && !files.forget(FileId(8)));
+        assert_eq!((files.number(FileId(24)), files.file(two)), (one, FileId(16)));
+        list.drop_files(&[two], &files);
+        assert_eq!((list.len(), files.uses().iter().map(|u| u.bytes).sum::<u64>()), (0, 4));
+    }
+}
