@@ -5,10 +5,11 @@
 //! whatever cannot be read is renamed out of the way.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -26,6 +27,11 @@ const ABOUT: &[u8] = b"about";
 const ABOUT_BYTES: usize = 56;
 /// sled's own cache: checkpoints are written and read once.
 const SLED_CACHE_BYTES: u64 = 8 << 20;
+/// The file that sled locks.
+const SLED_FILE: &str = "db";
+/// How long an earlier database is waited for: so often, so long.
+const LET_GO_TRIES: u32 = 1000;
+const LET_GO_WAIT: Duration = Duration::from_millis(5);
 /// What a folder that could not be read is renamed to; an older one of that name goes.
 const ASIDE: &str = "aside";
 
@@ -50,6 +56,7 @@ impl SledIndex {
 
     fn open(&mut self) -> Result<&mut Open> {
         if self.open.is_none() {
+            wait_until_let_go(&self.path)?;
             let config = sled::Config::new().path(&self.path).cache_capacity(SLED_CACHE_BYTES).flush_every_ms(None);
             let database = config.open().map_err(|error| failed("opening", &error))?;
             let tree = database.open_tree(TREE).map_err(|error| failed("opening", &error))?;
@@ -193,6 +200,18 @@ fn row_hash(key: &[u8], value: &[u8]) -> u64 {
     whole.extend_from_slice(key);
     whole.extend_from_slice(value);
     xxh3_64(&whole)
+}
+
+/// Waits until a database that this process closed lets go of its files: its threads do so only a while later.
+fn wait_until_let_go(path: &Path) -> Result<()> {
+    for _ in 0..LET_GO_TRIES {
+        match File::open(path.join(SLED_FILE)).map(|file| file.try_lock()) {
+            Ok(Err(TryLockError::WouldBlock)) => std::thread::sleep(LET_GO_WAIT),
+            // Free, not there yet, or not to be opened, which sled tells by itself.
+            Ok(Ok(()) | Err(TryLockError::Error(_))) | Err(_) => return Ok(()),
+        }
+    }
+    Err(failed("opening", &"another database has its files open"))
 }
 
 /// Syncs what sled wrote; its own flush leaves that to the system.
