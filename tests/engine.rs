@@ -8,6 +8,8 @@ mod clocks;
 mod groups;
 #[path = "engine/index.rs"]
 mod index;
+#[path = "engine/index_bytes.rs"]
+mod index_bytes;
 #[path = "engine/retention.rs"]
 mod retention;
 #[path = "engine/streams.rs"]
