@@ -170,7 +170,7 @@ pub(super) fn hold(path: &Path) -> Result<Held> {
 
 fn lock(path: &Path) -> Result<File> {
     let file = File::options().write(true).create(true).truncate(false).open(path.join(LOCK));
-    take(file.map_err(|error| failed("opening", LOCK, &error))?, path)
+    take(file.map_err(|error| failed("opening", &path.join(LOCK).display().to_string(), &error))?, path)
 }
 
 /// Takes the lock on a directory.
