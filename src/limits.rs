@@ -56,6 +56,10 @@ pub const COMMITS_IN_FLIGHT_MAX: usize = 2;
 pub const CACHE_BYTES_DEFAULT: usize = 64 << 20;
 /// Log written between two checkpoints of the index, by default.
 pub const CHECKPOINT_BYTES_DEFAULT: u64 = 256 << 20;
+/// Least log between two checkpoints that a setting may ask for: each takes the whole state.
+pub const CHECKPOINT_BYTES_MIN: u64 = 1 << 20;
+/// Most log between two checkpoints that a setting may ask for: so much is replayed at a start.
+pub const CHECKPOINT_BYTES_MAX: u64 = 1 << 40;
 /// An `os` event is synced at the latest after this long.
 pub const OS_SYNC_DELAY_MAX: Duration = Duration::from_millis(100);
 

@@ -61,6 +61,7 @@ impl EngineOptions {
         within("segment_bytes", self.segment_bytes, limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES_MAX)?;
         within("event_bytes_max", self.event_bytes_max as u64, 1, limits::EVENT_BYTES_MAX as u64)?;
         within("publish_bytes_max", self.publish_bytes_max as u64, 1, limits::PUBLISH_BYTES_MAX as u64)?;
+        within("checkpoint_bytes", self.checkpoint_bytes, 1, limits::CHECKPOINT_BYTES_MAX)?;
         within("reader_threads", self.reader_threads as u64, 1, 64)?;
         if self.event_bytes_max > self.publish_bytes_max {
             return Err(Error::invalid("event_bytes_max", "is greater than publish_bytes_max"));

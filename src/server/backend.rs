@@ -18,6 +18,7 @@ use crate::{grpc, http, limits};
 pub(super) async fn open(settings: &Settings) -> Result<Engine> {
     let options = EngineOptions {
         segment_bytes: settings.segment_bytes,
+        checkpoint_bytes: settings.checkpoint_bytes,
         cache_bytes: settings.cache_bytes,
         durability: settings.durability,
         auto_create_streams: settings.auto_create_streams,

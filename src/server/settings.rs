@@ -111,6 +111,8 @@ settings! {
     durability / "SYNAPSE_DURABILITY": Durability = Durability::Fsync;
     /// Size of a live log file, in bytes.
     segment_bytes / "SYNAPSE_SEGMENT_BYTES": u64 = limits::SEGMENT_BYTES_DEFAULT;
+    /// Log between two checkpoints of the index, in bytes; a start after a crash replays about so much.
+    checkpoint_bytes / "SYNAPSE_CHECKPOINT_BYTES": u64 = limits::CHECKPOINT_BYTES_DEFAULT;
     /// Memory for blocks that readers share, in bytes.
     cache_bytes / "SYNAPSE_CACHE_BYTES": usize = limits::CACHE_BYTES_DEFAULT;
     /// Largest single event, in bytes.
@@ -225,6 +227,8 @@ impl Settings {
 
     fn validate_sizes(&self) -> Result<()> {
         within("segment_bytes", self.segment_bytes, limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES_MAX)?;
+        let (min, max) = (limits::CHECKPOINT_BYTES_MIN, limits::CHECKPOINT_BYTES_MAX);
+        within("checkpoint_bytes", self.checkpoint_bytes, min, max)?;
         within("cache_bytes", self.cache_bytes as u64, 1 << 20, 1 << 40)?;
         within("event_bytes_max", self.event_bytes_max as u64, 1_024, limits::EVENT_BYTES_MAX as u64)?;
         within("publish_bytes_max", self.publish_bytes_max as u64, 1_024, limits::PUBLISH_BYTES_MAX as u64)?;
@@ -316,6 +320,9 @@ mod tests {
             ("segment_bytes = 1", "segment_bytes"),
             ("event_bytes_max = 4000000\npublish_bytes_max = 2000", "event_bytes_max"),
             ("connections_max = 0", "connections_max"),
+            ("checkpoint_bytes = 1000", "checkpoint_bytes: is 1000, must be from 1048576 to 1099511627776"),
+            ("checkpoint_bytes = -1", "checkpoint_bytes"),
+            ("checkpoint_bytes = \"256 MiB\"", "checkpoint_bytes"),
             ("streams = [\"\"]", "streams"),
             ("tls_cert = \"x.pem\"", "tls_key"),
             ("tls_client_ca = \"x.pem\"", "tls_client_ca"),

@@ -1,7 +1,11 @@
 //! The life of a server process: ready line, refusals, hostile connections, drain.
 
+use std::fs::Permissions;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -57,6 +61,8 @@ fn wrong_settings_end_with_code_2_and_name_the_setting() {
     for (flags, told) in [
         (&["--listen", "0.0.0.0:0"][..], "api_keys"),
         (&["--segment-bytes", "1"], "segment_bytes"),
+        (&["--checkpoint-bytes", "4096"], "checkpoint_bytes: is 4096, must be from 1048576"),
+        (&["--checkpoint-bytes", "64M"], "--checkpoint-bytes"),
         (&["--config", file], "lisen"),
         (&["--config", "/nowhere.toml"], "/nowhere.toml"),
         (&["--durability", "maybe"], "fsync or os"),
@@ -78,6 +84,40 @@ fn a_data_directory_has_one_server() {
     let err = second.failed(1);
     assert!(err.contains("DATA_DIRECTORY"), "{err}");
 }
+
+#[test]
+fn a_data_directory_that_is_read_only_is_refused_by_name_and_left_as_it_is() {
+    let (status, _, folder) = Server::start().stop();
+    assert_eq!(status.code(), Some(0));
+    let data = folder.path().join("data");
+    let program = folder.path().join("program");
+    std::fs::copy(env!("CARGO_BIN_EXE_synapse"), &program).expect("copied");
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is ours");
+    };
+    let files = [data.join("LOCK"), data.join("STORE")];
+    files.iter().for_each(|file| mode(file, 0o444));
+    mode(&data, 0o555);
+    mode(folder.path(), 0o555);
+    for (path, names) in [(data.clone(), "LOCK"), (folder.path().join("new"), "new")] {
+        let mut command = std::process::Command::new(&program);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&path);
+        if rustix::process::getuid().is_root() {
+            // Permissions hold for everyone but root.
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let err = outcome(command, "").failed(1);
+        assert!(err.contains(names) && err.contains("Permission denied"), "{err}");
+        assert!(err.contains(folder.path().to_str().expect("text")), "{err}");
+    }
+    mode(folder.path(), 0o755);
+    mode(&data, 0o755);
+    files.iter().for_each(|file| mode(file, 0o644));
+    Server::start_in(folder, &[]).run(&["publish", "s", "--data", "{}"]).ok();
+}
+
+/// The user that has no rights, by number.
+const NOBODY: u32 = 65534;
 
 #[test]
 fn a_port_in_use_is_refused() {
