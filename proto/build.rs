@@ -1,8 +1,9 @@
 //! Generates the gRPC code from the `.proto` files beside this one, without protoc.
 //!
 //! Two sets come out of the same files. `client` is the public one: every message typed. `server` is what the front
-//! end uses: the same bytes on the wire, but the events of a publish stay slices of the request, and read entries are
-//! written straight from their stored form (see `src/grpc/wire.rs`).
+//! end uses: the same bytes on the wire, but the events of a publish stay slices of the request, read entries are
+//! written straight from their stored form, and the answers of a publish stream are bytes once they are made (see
+//! `src/grpc/wire.rs`, `src/grpc/answer.rs`).
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -15,7 +16,8 @@ use prost_types::{FileDescriptorProto, FileDescriptorSet};
 const SERVED: [&str; 3] = ["event_service", "consumer_service", "stream_service"];
 
 /// Fields that the server takes as bytes: (message, field).
-const RAW: [(&str, &str); 2] = [("PublishRequest", "stream"), ("PublishRequest", "events")];
+const RAW: [(&str, &str); 3] =
+    [("PublishRequest", "stream"), ("PublishRequest", "events"), ("PublishStreamRequest", "publish")];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new("proto");
@@ -40,6 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             b.build_client(false)
                 .codec_path("crate::grpc::wire::WireCodec")
                 .extern_path(".synapse.v1.RecordedEvent", "crate::grpc::wire::Recorded")
+                .extern_path(".synapse.v1.PublishStreamResponse", "crate::grpc::answer::Answer")
         },
         patched(set),
     )?;

@@ -29,6 +29,30 @@ pub(crate) struct PreparedPublish {
     pub(crate) hash: u128,
 }
 
+/// Publishes to one stream that are decided about together where that changes nothing, see [`super::gather`].
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// The request, or all of them as one.
+    pub(crate) publish: PreparedPublish,
+    /// How many entries each of the requests has; empty where it is one.
+    pub(crate) counts: Vec<u32>,
+    /// Whether requests that are alike may join it.
+    pub(crate) joins: bool,
+    /// What it takes in a commit; roughly, from above.
+    pub(crate) cost: usize,
+}
+
+/// Answer to a [`Run`].
+#[derive(Debug)]
+pub(crate) enum RunPublished {
+    /// To its one request.
+    One(crate::error::Result<Published>),
+    /// Its requests were appended as one: they have the ids from this one on.
+    Joined { first: EntryId, counts: Vec<u32> },
+    /// Its requests were taken one by one.
+    Each(Vec<crate::error::Result<Published>>),
+}
+
 /// Whom a group command is about.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupKey {
@@ -160,8 +184,8 @@ pub(crate) struct RedriveOne {
 #[derive(Debug)]
 pub(crate) enum Command {
     PublishEach {
-        requests: Vec<PreparedPublish>,
-        reply: Reply<Vec<crate::error::Result<Published>>>,
+        runs: Vec<Run>,
+        reply: Reply<Vec<RunPublished>>,
     },
     CreateStream {
         name: StreamName,
@@ -326,5 +350,29 @@ impl PreparedPublish {
     /// Whether the request may make its stream.
     pub(crate) fn may_create(&self, default: bool) -> bool {
         self.request.create_stream.unwrap_or(default) && !matches!(self.request.expected, Some(Expected::Exists))
+    }
+}
+
+impl Run {
+    /// A run of one request that none joins.
+    pub(crate) fn one(publish: PreparedPublish) -> Self {
+        Self { publish, counts: Vec::new(), joins: false, cost: 0 }
+    }
+
+    /// How many requests it is.
+    pub(crate) fn requests(&self) -> usize {
+        self.counts.len().max(1)
+    }
+
+    /// Its requests.
+    pub(crate) fn split(self) -> impl Iterator<Item = PreparedPublish> {
+        let Self { publish: PreparedPublish { request, hash, .. }, counts, .. } = self;
+        let Publish { stream, entries, durability, create_stream, .. } = request;
+        let mut entries = entries.into_iter();
+        counts.into_iter().map(move |count| {
+            let entries = entries.by_ref().take(count as usize).collect();
+            let request = Publish { durability, create_stream, ..Publish::new(stream.clone(), entries) };
+            PreparedPublish { bytes: request.bytes(), request, hash }
+        })
     }
 }

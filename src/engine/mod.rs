@@ -12,6 +12,7 @@ mod core;
 mod dead_letter;
 mod dead_letters;
 mod delivery;
+mod gather;
 mod groups;
 mod handle;
 mod keeper;
@@ -35,7 +36,7 @@ mod view;
 
 pub use api::*;
 pub use delivery::Session;
+pub use gather::{EachPublished, Gathered, Plain, Submitted};
 pub use handle::Engine;
 pub use options::{EngineFaults, EngineOptions};
-pub use publish::SubmittedEach;
 pub use tail::Tail;

@@ -162,7 +162,7 @@ impl Command {
     /// Bytes that count against the queue's bound.
     fn bytes(&self) -> usize {
         match self {
-            Self::PublishEach { requests, .. } => requests.iter().map(|r| r.bytes).sum(),
+            Self::PublishEach { runs, .. } => runs.iter().map(|run| run.publish.bytes).sum(),
             Self::Acknowledge { publish, .. } => publish.iter().map(|r| r.bytes).sum(),
             _ => 0,
         }

@@ -3,6 +3,7 @@
 //! [`routes`] has the services of `proto/` that exist, health and reflection. Streams that a client holds open end with
 //! `UNAVAILABLE`, `DRAINING` once the server drains. Bad input gives a status with details and changes nothing.
 
+mod answer;
 mod consume_session;
 mod consumer_service;
 mod convert;
@@ -14,6 +15,7 @@ mod groups;
 mod health;
 mod held;
 mod pb;
+mod plain;
 mod publish;
 mod publish_stream;
 mod settings;

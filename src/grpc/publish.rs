@@ -25,7 +25,7 @@ impl Publisher {
 
     /// The request, checked as far as that needs no state.
     pub(super) fn request(&mut self, request: pb::PublishRequest) -> Result<Publish> {
-        let stream = self.stream(request.stream)?;
+        let stream = self.stream(&request.stream)?;
         Ok(Publish {
             stream,
             entries: entries(request.events)?,
@@ -51,19 +51,20 @@ impl Publisher {
             .collect()
     }
 
-    fn stream(&mut self, name: Bytes) -> Result<StreamName> {
+    /// The stream of that name, where the caller may publish to it.
+    pub(super) fn stream(&mut self, name: &[u8]) -> Result<StreamName> {
         if let Some((last, stream)) = &self.last
             && *last == name
         {
             return Ok(stream.clone());
         }
-        let text = std::str::from_utf8(&name).map_err(|_| {
+        let text = std::str::from_utf8(name).map_err(|_| {
             Error::new(Reason::InvalidName, "stream name is not UTF-8").violation("stream", "is not UTF-8")
         })?;
         let stream = StreamName::parse(text)?;
         self.caller.may(Permission::Publish, stream.as_str())?;
         // A copy of its own, so that the name does not keep the request's buffer alive.
-        self.last = Some((Bytes::copy_from_slice(&name), stream.clone()));
+        self.last = Some((Bytes::copy_from_slice(name), stream.clone()));
         Ok(stream)
     }
 }
@@ -80,13 +81,19 @@ fn entries(events: Vec<Bytes>) -> Result<Vec<NewEntry>> {
             .violation("events", format!("at most {max}")));
     }
     let mut entries = Vec::with_capacity(events.len());
+    check_into(&mut entries, events.into_iter())?;
+    Ok(entries)
+}
+
+/// Appends the entries that these events are to an empty list.
+pub(super) fn check_into(entries: &mut Vec<NewEntry>, events: impl Iterator<Item = Bytes>) -> Result<()> {
     for bytes in events {
         match event::check(bytes) {
             Ok(entry) => entries.push(entry),
             Err(error) => return Err(within(&format!("events[{}]", entries.len()), error)),
         }
     }
-    Ok(entries)
+    Ok(())
 }
 
 fn expected(expected: pb::Expected) -> Result<Expected> {

@@ -9,17 +9,23 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use std::vec;
 
+use bytes::Bytes;
 use futures::Stream;
 use futures::future::BoxFuture;
+use prost::Message;
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, Streaming};
 
-use super::publish::{self, Publisher};
+use super::answer::Answer;
+use super::plain::{self, PlainRequest};
+use super::publish::{Publisher, check_into, durability};
 use super::{Shared, pb, status};
-use crate::engine::{Engine, Publish, Published};
+use crate::engine::{EachPublished, Engine, Gathered, Plain};
 use crate::error::{Error, Result};
+use crate::types::NewEntry;
 
 /// Requests handed to the engine together at most.
 const BATCH_REQUESTS_MAX: usize = 1024;
@@ -35,24 +41,20 @@ pub(super) struct PublishStream {
     engine: Engine,
     publisher: Publisher,
     requests: Streaming<pb::PublishStreamRequest>,
-    gathered: Batch,
+    /// Requests that are not yet with the engine: those that are not refused, and all of them.
+    gathered: Gathered,
+    slots: Vec<Slot>,
+    /// The entries of one request, on their way into `gathered`.
+    entries: Vec<NewEntry>,
     /// Runs while the engine has no room.
     retry: Option<Pin<Box<Sleep>>>,
     in_flight: VecDeque<InFlight>,
-    answers: VecDeque<pb::PublishStreamResponse>,
+    /// A batch that is done, whose answers are being sent.
+    answering: Answering,
     /// How the stream ends, once nothing more is read.
     end: Option<Result<(), Status>>,
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
     message_bytes_max: usize,
-}
-
-/// Requests that are not yet with the engine.
-#[derive(Default)]
-struct Batch {
-    slots: Vec<Slot>,
-    /// Those that are not refused.
-    requests: VecDeque<Publish>,
-    bytes: usize,
 }
 
 /// One request: the client's number, and why it never goes to the engine, if so.
@@ -64,8 +66,15 @@ struct Slot {
 /// A batch that is with the engine.
 struct InFlight {
     slots: Vec<Slot>,
-    results: BoxFuture<'static, Vec<Result<Published>>>,
-    ready: Option<Vec<Result<Published>>>,
+    results: BoxFuture<'static, EachPublished>,
+    ready: Option<EachPublished>,
+}
+
+/// The answers of a batch that are not yet sent.
+#[derive(Default)]
+struct Answering {
+    slots: vec::IntoIter<Slot>,
+    results: Option<EachPublished>,
 }
 
 impl PublishStream {
@@ -74,10 +83,12 @@ impl PublishStream {
             engine: shared.engine.clone(),
             publisher,
             requests,
-            gathered: Batch::default(),
+            gathered: Gathered::default(),
+            slots: Vec::new(),
+            entries: Vec::new(),
             retry: None,
             in_flight: VecDeque::new(),
-            answers: VecDeque::new(),
+            answering: Answering::default(),
             end: None,
             drain: Box::pin(CancellationToken::clone(&shared.drain).cancelled_owned()),
             message_bytes_max: shared.options.message_bytes_max,
@@ -89,7 +100,7 @@ impl PublishStream {
         if self.end.is_none() && Pin::new(&mut self.drain).poll(cx).is_ready() {
             self.end = Some(Err(Shared::draining()));
         }
-        while self.end.is_none() && !self.gathered.is_full() {
+        while self.end.is_none() && !self.is_full() {
             match Pin::new(&mut self.requests).poll_next(cx) {
                 Poll::Ready(Some(Ok(request))) => self.take(request),
                 Poll::Ready(Some(Err(found))) => {
@@ -101,31 +112,47 @@ impl PublishStream {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.slots.len() >= BATCH_REQUESTS_MAX || self.gathered.bytes() >= BATCH_BYTES_MAX
+    }
+
     fn take(&mut self, request: pb::PublishStreamRequest) {
-        let seq = request.seq;
-        let publish = request.publish.ok_or_else(|| Error::invalid("publish", "is needed"));
-        match publish.and_then(|publish| self.publisher.request(publish)) {
-            Ok(publish) => {
-                self.gathered.bytes += publish.bytes();
-                self.gathered.requests.push_back(publish);
-                self.gathered.slots.push(Slot { seq, refused: None });
-            }
-            Err(error) => self.gathered.slots.push(Slot { seq, refused: Some(error) }),
-        }
+        let pb::PublishStreamRequest { seq, publish } = request;
+        let taken = match PlainRequest::read(&publish) {
+            Some(plain) => self.take_plain(plain, &publish),
+            None if publish.is_empty() => Err(Error::invalid("publish", "is needed")),
+            None => match pb::PublishRequest::decode(publish) {
+                Ok(publish) => self.publisher.request(publish).and_then(|p| self.engine.gather(&mut self.gathered, p)),
+                Err(error) => {
+                    self.end = Some(Err(status::malformed(&error)));
+                    return;
+                }
+            },
+        };
+        self.slots.push(Slot { seq, refused: taken.err() });
+    }
+
+    fn take_plain(&mut self, plain: PlainRequest<'_>, request: &Bytes) -> Result<()> {
+        let stream = self.publisher.stream(plain.stream)?;
+        self.entries.clear();
+        check_into(&mut self.entries, plain::events(request))?;
+        let (durability, create_stream) = (durability("durability", plain.durability)?, plain.create_stream);
+        let plain = Plain { stream: &stream, durability, create_stream };
+        self.engine.gather_plain(&mut self.gathered, plain, &mut self.entries)
     }
 
     /// Hands what was gathered to the engine, as far as it has room; whether that got anything on its way.
     fn submit(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.gathered.slots.is_empty() || self.in_flight.len() >= BATCHES_IN_FLIGHT_MAX {
+        if self.slots.is_empty() || self.in_flight.len() >= BATCHES_IN_FLIGHT_MAX {
             return false;
         }
         if self.retry.as_mut().is_some_and(|retry| retry.as_mut().poll(cx).is_pending()) {
             return false;
         }
-        let waiting = self.gathered.requests.len();
-        let submitted = self.engine.submit_each(&mut self.gathered.requests);
-        let slots = self.gathered.take_submitted(waiting - self.gathered.requests.len());
-        self.retry = (!self.gathered.slots.is_empty()).then(|| Box::pin(tokio::time::sleep(RETRY_AFTER)));
+        let waiting = self.gathered.requests();
+        let submitted = self.engine.submit(&mut self.gathered);
+        let slots = take_submitted(&mut self.slots, waiting - self.gathered.requests());
+        self.retry = (!self.slots.is_empty()).then(|| Box::pin(tokio::time::sleep(RETRY_AFTER)));
         if let Some(retry) = &mut self.retry {
             // Only to be woken by it.
             let _ = retry.as_mut().poll(cx);
@@ -139,36 +166,31 @@ impl PublishStream {
         true
     }
 
-    /// Takes over the answers of batches that are done, in order.
-    fn collect(&mut self, cx: &mut Context<'_>) {
+    /// Takes over the answers of the oldest batch, where it is done; whether it is.
+    fn collect(&mut self, cx: &mut Context<'_>) -> bool {
         for batch in &mut self.in_flight {
             batch.poll(cx);
         }
-        while let Some(results) = self.in_flight.front_mut().and_then(|batch| batch.ready.take()) {
-            let Some(batch) = self.in_flight.pop_front() else { return };
-            let mut results = results.into_iter();
-            self.answers.extend(batch.slots.into_iter().map(|slot| answer(slot, &mut results)));
+        match self.in_flight.pop_front_if(|batch| batch.ready.is_some()) {
+            Some(InFlight { slots, ready, .. }) => {
+                self.answering = Answering { slots: slots.into_iter(), results: ready };
+                true
+            }
+            None => false,
         }
     }
 }
 
-impl Batch {
-    /// The slots up to the first whose request is not among the so many that are on their way.
-    fn take_submitted(&mut self, mut count: usize) -> Vec<Slot> {
-        let stays = self.slots.iter().position(|slot| {
-            let accepted = slot.refused.is_none();
-            let stays = accepted && count == 0;
-            count -= usize::from(accepted && !stays);
-            stays
-        });
-        self.bytes = self.requests.iter().map(Publish::bytes).sum();
-        let rest = self.slots.split_off(stays.unwrap_or(self.slots.len()));
-        std::mem::replace(&mut self.slots, rest)
-    }
-
-    fn is_full(&self) -> bool {
-        self.slots.len() >= BATCH_REQUESTS_MAX || self.bytes >= BATCH_BYTES_MAX
-    }
+/// The slots up to the first whose request is not among the so many that are on their way.
+fn take_submitted(slots: &mut Vec<Slot>, mut count: usize) -> Vec<Slot> {
+    let stays = slots.iter().position(|slot| {
+        let accepted = slot.refused.is_none();
+        let stays = accepted && count == 0;
+        count -= usize::from(accepted && !stays);
+        stays
+    });
+    let rest = slots.split_off(stays.unwrap_or(slots.len()));
+    std::mem::replace(slots, rest)
 }
 
 impl InFlight {
@@ -181,23 +203,39 @@ impl InFlight {
     }
 }
 
+impl Iterator for Answering {
+    type Item = Answer;
+
+    fn next(&mut self) -> Option<Answer> {
+        let slot = self.slots.next()?;
+        let result = match slot.refused {
+            Some(error) => Err(error),
+            None => self.results.as_mut().and_then(Iterator::next).unwrap_or_else(too_few),
+        };
+        Some(Answer::new(slot.seq, result))
+    }
+}
+
+fn too_few<T>() -> Result<T> {
+    Err(Error::internal("the engine gave fewer answers than requests"))
+}
+
 impl Stream for PublishStream {
-    type Item = Result<pb::PublishStreamResponse, Status>;
+    type Item = Result<Answer, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
-            if let Some(answer) = this.answers.pop_front() {
+            if let Some(answer) = this.answering.next() {
                 return Poll::Ready(Some(Ok(answer)));
             }
-            this.collect(cx);
+            let done = this.collect(cx);
             this.gather(cx);
-            let moved = this.submit(cx);
-            if moved || !this.answers.is_empty() {
+            if this.submit(cx) || done {
                 continue;
             }
             return match &this.end {
-                Some(_) if !this.in_flight.is_empty() || !this.gathered.slots.is_empty() => Poll::Pending,
+                Some(_) if !this.in_flight.is_empty() || !this.slots.is_empty() => Poll::Pending,
                 None => Poll::Pending,
                 Some(Ok(())) => Poll::Ready(None),
                 Some(Err(status)) => {
@@ -208,17 +246,4 @@ impl Stream for PublishStream {
             };
         }
     }
-}
-
-fn answer(slot: Slot, results: &mut impl Iterator<Item = Result<Published>>) -> pb::PublishStreamResponse {
-    use pb::publish_stream_response::Result as Outcome;
-    let result = match slot.refused {
-        Some(error) => Err(error),
-        None => results.next().unwrap_or_else(|| Err(Error::internal("the engine gave fewer answers than requests"))),
-    };
-    let result = match result {
-        Ok(published) => Outcome::Published(publish::response(published)),
-        Err(error) => Outcome::Error(status::message(&error)),
-    };
-    pb::PublishStreamResponse { seq: slot.seq, result: Some(result) }
 }

@@ -53,6 +53,11 @@ pub(super) fn code(reason: Reason) -> Code {
     }
 }
 
+/// The status of a request that is not the message it ought to be.
+pub(super) fn malformed(error: &prost::DecodeError) -> Status {
+    status(Error::new(Reason::InvalidArgument, format!("the request is malformed: {error}")))
+}
+
 /// The error as a status.
 pub(super) fn status(error: Error) -> Status {
     let mut details = ErrorDetails::new();

@@ -14,7 +14,6 @@ use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use super::{envelope, status};
-use crate::error::{Error, Reason};
 use crate::types::{EntryId, EntryKind, StoredEntry, StreamName};
 
 /// Field keys (number and wire type) of `RecordedEvent` and of the messages within it.
@@ -115,11 +114,11 @@ fn put_sized(buf: &mut impl BufMut, key: u8, value: &[u8]) {
 }
 
 /// Length of a message of two integers, 1 and 2; zeros are left out.
-fn pair_len(first: u64, second: u64) -> usize {
+pub(super) fn pair_len(first: u64, second: u64) -> usize {
     [first, second].into_iter().filter(|n| *n != 0).map(|n| 1 + encoded_len_varint(n)).sum()
 }
 
-fn put_pair(buf: &mut impl BufMut, key: u8, first: u64, second: u64) {
+pub(super) fn put_pair(buf: &mut impl BufMut, key: u8, first: u64, second: u64) {
     buf.put_u8(key);
     encode_varint(pair_len(first, second) as u64, buf);
     for (key, number) in [(key::FIRST, first), (key::SECOND, second)] {
@@ -184,9 +183,7 @@ impl<U: Message + Default> Decoder for WireDecoder<U> {
     type Error = Status;
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        U::decode(buf)
-            .map(Some)
-            .map_err(|e| status::status(Error::new(Reason::InvalidArgument, format!("the request is malformed: {e}"))))
+        U::decode(buf).map(Some).map_err(|error| status::malformed(&error))
     }
 
     fn buffer_settings(&self) -> BufferSettings {

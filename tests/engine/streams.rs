@@ -1,8 +1,6 @@
 //! Streams: publish, read, tail, trim, delete, deduplicate, over restarts.
 
-use std::collections::VecDeque;
-
-use synapse::engine::{Expected, ProducerSequence, Publish, Read, TailFrom, Trim, TrimTo};
+use synapse::engine::{Expected, Gathered, ProducerSequence, Publish, Published, Read, TailFrom, Trim, TrimTo};
 use synapse::error::Reason;
 use synapse::format::event::Event;
 use synapse::types::{EntryId, IdRange, IdRequest, ProducerId, StreamSettings};
@@ -86,12 +84,60 @@ fn requests_are_appended_in_the_order_in_which_they_are_handed_over() {
     let fixture = Fixture::new();
     let large = Event::new("large", vec![7; 20_000]).into_entry().expect("valid");
     // Each batch is more than goes into one command of the core.
-    let mut batches = vec![VecDeque::from(vec![Publish::new(stream("s"), vec![large; 2]); 20]); 3];
-    let submitted: Vec<_> = batches.iter_mut().map(|batch| fixture.engine.submit_each(batch)).collect();
-    assert!(batches.iter().all(VecDeque::is_empty), "there is room for all of it");
+    let mut submitted = Vec::new();
+    for _ in 0..3 {
+        let mut batch = Gathered::default();
+        for _ in 0..20 {
+            let publish = Publish::new(stream("s"), vec![large.clone(); 2]);
+            fixture.engine.gather(&mut batch, publish).expect("it is a good request");
+        }
+        submitted.push(fixture.engine.submit(&mut batch));
+        assert_eq!((batch.requests(), batch.bytes()), (0, 0), "there is room for all of it");
+    }
     let results: Vec<_> = submitted.into_iter().flat_map(|each| wait(each.results())).collect();
     let ids: Vec<EntryId> = results.into_iter().map(|result| result.expect("publishes").first).collect();
     assert!(ids.len() == 60 && ids.is_sorted(), "{ids:?}");
+}
+
+/// What comes of these requests, handed over together.
+fn together(fixture: &Fixture, requests: Vec<Publish>) -> Vec<Result<Published, Reason>> {
+    let results = wait(fixture.engine.publish_each(requests));
+    results.into_iter().map(|result| result.map_err(|error| error.reason())).collect()
+}
+
+#[test]
+fn requests_handed_over_together_stay_requests_of_their_own() {
+    let fixture = Fixture::new();
+    let conditional = Publish { expected: Some(Expected::Empty), ..events("a", 3..4) };
+    let requests = vec![events("a", 0..2), events("a", 2..3), conditional, events("b", 0..1), events("b", 1..4)];
+    let answers = together(&fixture, requests);
+    assert_eq!(answers[2], Err(Reason::IdConflict));
+    let got: Vec<_> = answers.iter().flatten().map(|p| (p.count, p.last.seq - p.first.seq, p.duplicate)).collect();
+    assert_eq!(got, [(2, 1, false), (1, 0, false), (1, 0, false), (3, 2, false)]);
+    for (name, ranges) in [("a", &answers[..2]), ("b", &answers[3..])] {
+        let told: Vec<EntryId> = ranges.iter().flatten().flat_map(Published::ids).map(|(id, _)| id).collect();
+        let stored: Vec<EntryId> = read_all(&fixture, name).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(told, stored);
+    }
+    let missing = Publish { create_stream: Some(false), ..events("none", 0..1) };
+    let mut empty = events("a", 0..1);
+    empty.entries.clear();
+    let answers = together(&fixture, vec![missing.clone(), empty, missing]);
+    assert_eq!(answers, [Err(Reason::StreamNotFound), Err(Reason::InvalidArgument), Err(Reason::StreamNotFound)]);
+}
+
+#[test]
+fn an_event_repeats_one_of_a_request_handed_over_with_its_own() {
+    let fixture = Fixture::new();
+    let mut settings = StreamSettings::default();
+    settings.dedup.by_event_id = true;
+    wait(fixture.engine.create_stream(stream("s"), settings)).expect("makes the stream");
+    let with_id = |id: &str| Event::new("t", "").id(id).into_entry().expect("valid");
+    let request = |id: &str| Publish::new(stream("s"), vec![with_id(id)]);
+    let answers = together(&fixture, vec![request("x"), request("x"), request("y")]);
+    let duplicates: Vec<bool> = answers.iter().flatten().map(|p| p.duplicate).collect();
+    assert_eq!(duplicates, [false, true, false]);
+    assert_eq!(read_all(&fixture, "s").len(), 2);
 }
 
 #[test]

@@ -190,7 +190,7 @@ impl Core {
     pub(crate) fn handle(&mut self, command: Command, now: Now) {
         self.now = now;
         match command {
-            Command::PublishEach { requests, reply } => self.publish_each(requests, reply, now),
+            Command::PublishEach { runs, reply } => self.publish_each(runs, reply, now),
             Command::CreateStream { name, settings, reply } => self.create_stream(name, settings, reply, now),
             Command::StreamInfo { name, reply } => self.stream_info(&name, reply),
             Command::UpdateStream { name, settings, reply } => self.update_stream(&name, settings, reply),

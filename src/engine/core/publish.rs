@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Admit, Core};
 use crate::clock::Now;
 use crate::engine::api::{Expected, Published};
-use crate::engine::command::PreparedPublish;
+use crate::engine::command::{PreparedPublish, Run, RunPublished};
 use crate::engine::commit::{BlockEntryParts, Show};
 use crate::engine::reply::Reply;
 use crate::engine::view::StreamView;
@@ -53,39 +53,55 @@ impl AppendPlan {
 }
 
 impl Core {
-    pub(super) fn publish_each(
-        &mut self,
-        requests: Vec<PreparedPublish>,
-        reply: Reply<Vec<Result<Published>>>,
-        now: Now,
-    ) {
-        if requests.len() > 1 {
-            self.begin_commit_for(requests.iter().map(|request| self.publish_cost_max(request)).sum());
+    pub(super) fn publish_each(&mut self, runs: Vec<Run>, reply: Reply<Vec<RunPublished>>, now: Now) {
+        if runs.len() > 1 || runs.iter().any(|run| run.requests() > 1) {
+            self.begin_commit_for(runs.iter().map(|run| self.run_cost_max(run)).sum());
         }
-        let mut results = Vec::with_capacity(requests.len());
+        let mut results = Vec::with_capacity(runs.len());
         let mut observed = 0;
-        for request in requests {
-            results.push(self.publish(request, now, &mut observed));
+        for run in runs {
+            results.push(self.publish_run(run, now, &mut observed));
         }
         // The last commit that any of them is in, or looked at, is the last of all to become durable.
         self.answer_observed(reply, Ok(results), observed);
     }
 
+    /// Appends requests as one where that is what they come to one by one.
+    fn publish_run(&mut self, run: Run, now: Now, observed: &mut u64) -> RunPublished {
+        if run.requests() == 1 {
+            return RunPublished::One(self.publish(run.publish, now, observed));
+        }
+        let known = self.names.get(&run.publish.request.stream).and_then(|n| self.streams.get(n));
+        // An event may be a duplicate of one in a request before it, though not of one in its own.
+        let alike = known.is_none_or(|slot| !slot.stream.settings.dedup.by_event_id);
+        if alike && let Ok(PublishPlan::Append(plan)) = self.decide(&run.publish, now, observed) {
+            let first = self.apply_publish(plan, run.publish, now).first;
+            return RunPublished::Joined { first, counts: run.counts };
+        }
+        RunPublished::Each(run.split().map(|request| self.publish(request, now, observed)).collect())
+    }
+
     fn publish(&mut self, request: PreparedPublish, now: Now, observed: &mut u64) -> Result<Published> {
-        self.check_open()?;
-        let looked_at = self.names.get(&request.request.stream).and_then(|n| self.streams.get(n)).map(|s| s.dirty);
-        *observed = (*observed).max(looked_at.unwrap_or_else(|| self.last_effect()));
-        match self.plan_publish(&request, now)? {
+        match self.decide(&request, now, observed)? {
             PublishPlan::Duplicate(published) => {
                 self.count(|c| &c.duplicates, u64::from(published.count));
                 Ok(published)
             }
-            PublishPlan::Append(plan) => {
-                self.admit(plan.cost, Admit::Growing)?;
-                *observed = self.commit_number();
-                Ok(self.apply_publish(plan, request, now))
-            }
+            PublishPlan::Append(plan) => Ok(self.apply_publish(plan, request, now)),
         }
+    }
+
+    /// Plans a publish and admits it; notes the commit that its answer has to wait for.
+    fn decide(&mut self, request: &PreparedPublish, now: Now, observed: &mut u64) -> Result<PublishPlan> {
+        self.check_open()?;
+        let looked_at = self.names.get(&request.request.stream).and_then(|n| self.streams.get(n)).map(|s| s.dirty);
+        *observed = (*observed).max(looked_at.unwrap_or_else(|| self.last_effect()));
+        let plan = self.plan_publish(request, now)?;
+        if let PublishPlan::Append(plan) = &plan {
+            self.admit(plan.cost, Admit::Growing)?;
+            *observed = self.commit_number();
+        }
+        Ok(plan)
     }
 
     pub(super) fn commit_number(&self) -> u64 {
@@ -226,14 +242,26 @@ impl Core {
         }
     }
 
-    /// Upper bound of the room that a request can take, whatever comes before it.
-    fn publish_cost_max(&self, prepared: &PreparedPublish) -> u64 {
-        let request = &prepared.request;
+    /// Upper bound of the room that a run can take, also where its requests are taken one by one, and whatever comes
+    /// before it.
+    fn run_cost_max(&self, run: &Run) -> u64 {
+        let request = &run.publish.request;
         let passed = self.names.get(&request.stream).map_or(0, |stream| self.passed_cost(*stream));
         let made = request.stream.as_str().len() as u64 + NEW_STREAM_COST;
         // Event ids are part of the entries' bytes.
-        let remembered = (prepared.bytes + request.entries.len() * REMEMBERED_COST) as u64;
-        publish_cost(prepared, None, None) + passed + made + remembered
+        let of = |entries: usize, bytes: usize| {
+            append_cost(entries, bytes) + (bytes + entries * REMEMBERED_COST) as u64 + passed + made
+        };
+        if run.counts.is_empty() {
+            return of(request.entries.len(), run.publish.bytes);
+        }
+        let mut entries = &request.entries[..];
+        let each = run.counts.iter().map(|count| {
+            let (own, rest) = entries.split_at(*count as usize);
+            entries = rest;
+            of(own.len(), own.iter().map(|entry| entry.bytes.len()).sum())
+        });
+        each.sum()
     }
 
     /// Upper bound of the room that [`Core::count_passed`] takes.
@@ -357,23 +385,26 @@ fn all_duplicates(events: &[(Option<String>, Option<EntryId>)]) -> Published {
     Published { first, last, count: ids.len() as u32, duplicate: true, each }
 }
 
-/// Upper bound of the room that a publish takes, with the stream that it may make and what is remembered of it.
 /// What a remembered event id takes beside its bytes.
 const REMEMBERED_COST: usize = 24;
 /// What a new stream takes beside its name.
 const NEW_STREAM_COST: u64 = 512;
 
+/// Upper bound of the room that a publish takes, with the stream that it may make and what is remembered of it.
 fn publish_cost(
     prepared: &PreparedPublish,
     create: Option<&StreamCreated>,
     events: Option<&[(Option<String>, Option<EntryId>)]>,
 ) -> u64 {
-    let entries = prepared.request.entries.len();
-    let content = prepared.bytes + entries * (ENTRY_HEAD_BYTES + 16 + 4);
-    let blocks = (content / limits::BLOCK_BYTES_TARGET).max(entries / limits::BLOCK_ENTRIES_MAX) + 1;
     let id_bytes = |id: &Option<String>| id.as_ref().map_or(0, String::len);
     let remembered: usize = events.map_or(0, |e| e.iter().map(|(id, _)| id_bytes(id) + REMEMBERED_COST).sum());
     let create = create.map_or(0, |c| c.name.as_str().len() + NEW_STREAM_COST as usize);
-    let types = entries.min(TYPES_MAX);
-    blocks as u64 * block_cost(0, types) + (content + remembered + create + 512) as u64
+    append_cost(prepared.request.entries.len(), prepared.bytes) + (remembered + create) as u64
+}
+
+/// Upper bound of the room that so many entries take, of so many bytes together.
+fn append_cost(entries: usize, bytes: usize) -> u64 {
+    let content = bytes + entries * (ENTRY_HEAD_BYTES + 16 + 4);
+    let blocks = (content / limits::BLOCK_BYTES_TARGET).max(entries / limits::BLOCK_ENTRIES_MAX) + 1;
+    blocks as u64 * block_cost(0, entries.min(TYPES_MAX)) + (content + 512) as u64
 }
