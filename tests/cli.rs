@@ -12,6 +12,8 @@ mod platform;
 mod process;
 #[path = "cli/readme.rs"]
 mod readme;
+#[path = "cli/rebuild.rs"]
+mod rebuild;
 #[path = "cli/serve.rs"]
 mod serve;
 #[path = "cli/tls.rs"]

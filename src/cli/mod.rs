@@ -18,6 +18,7 @@ mod nack;
 mod pending;
 mod progress;
 mod publish;
+mod rebuild;
 mod redrive;
 mod render;
 mod seek;
@@ -85,6 +86,8 @@ enum Command {
     Keys(keys::Args),
     /// Check a data directory that no server has open, without changing it.
     Verify(verify::Args),
+    /// Make the index of a data directory that no server has open anew from its log.
+    Rebuild(rebuild::Args),
     /// Print what makes a shell complete these commands.
     Completions(completions::Args),
 }
@@ -135,6 +138,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Config(args) => config::run(args),
         Command::Keys(args) => keys::run(args),
         Command::Verify(args) => verify::run(&args),
+        Command::Rebuild(args) => rebuild::run(&args),
         Command::Completions(args) => completions::run(&args),
     }
 }

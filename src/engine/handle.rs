@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::api::{Health, Stats};
 use super::command::{Command, GroupKey};
 use super::options::EngineOptions;
-use super::parts::Parts;
+use super::parts::{Parts, Progress, Replay};
 use super::pool::Pool;
 use super::reader::{Disk, Reader};
 use super::reply::{self, Answer, Reply};
@@ -17,8 +17,8 @@ use super::threads::Threads;
 use super::view::StreamView;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Reason, Result};
-use crate::storage::{RecoveryReport, Store};
-use crate::types::{GroupName, StreamName};
+use crate::storage::{RecoveryReport, StateIndex, Store};
+use crate::types::{GroupName, LogPosition, StreamName};
 
 /// Handle to a running engine.
 ///
@@ -32,6 +32,7 @@ pub(super) struct Inner {
     pool: Mutex<Option<Pool>>,
     threads: Mutex<Option<Threads>>,
     report: RecoveryReport,
+    resumed: Option<LogPosition>,
     /// Held as long as the engine runs.
     store: Mutex<Option<Store>>,
 }
@@ -44,10 +45,29 @@ impl Engine {
     pub fn open(options: EngineOptions) -> Result<Self> {
         options.validate()?;
         let clock: Arc<dyn Clock> = SystemClock::new();
-        let mut random = random_u64;
-        let mut store = Store::open(&options.data_dir, clock.now().wall_ms, &mut random)?;
+        let store = Store::open(&options.data_dir, clock.now().wall_ms, &mut random_u64)?;
         let index = Box::new(store.index());
-        let parts = Parts::open(store.log_files()?, store.log_options(), index, options, clock, Box::new(random_u64))?;
+        let mut told_ms = clock.now().engine_ms;
+        let ticking = Arc::clone(&clock);
+        Self::open_store(store, index, options, clock, &mut |Replay { done, total }| {
+            let now_ms = ticking.now().engine_ms;
+            if now_ms.saturating_sub(told_ms) >= REPLAY_TOLD_EVERY_MS {
+                told_ms = now_ms;
+                tracing::info!(bytes_done = done, bytes_total = total, "replaying the log");
+            }
+        })
+    }
+
+    /// Starts over what this store holds, with this index of it.
+    pub(super) fn open_store(
+        mut store: Store,
+        index: Box<dyn StateIndex>,
+        options: EngineOptions,
+        clock: Arc<dyn Clock>,
+        progress: Progress<'_>,
+    ) -> Result<Self> {
+        let (files, log_options) = (store.log_files()?, store.log_options());
+        let parts = Parts::open(files, log_options, index, options, clock, Box::new(random_u64), progress)?;
         store.mark_log_begun()?;
         let engine = Self::over(&parts, Some(store));
         let threads = Threads::start(parts).map_err(|e| Error::internal(format!("starting a thread: {e}")))?;
@@ -63,6 +83,7 @@ impl Engine {
             pool: Mutex::new(Some(parts.pool.clone())),
             threads: Mutex::new(None),
             report: parts.report.clone(),
+            resumed: parts.resumed,
             store: Mutex::new(store),
         }))
     }
@@ -70,6 +91,11 @@ impl Engine {
     /// What was found when the engine was opened.
     pub fn recovery(&self) -> &RecoveryReport {
         &self.0.report
+    }
+
+    /// Where in the log the checkpoint stood from which it was replayed; `None` where all of it was.
+    pub fn resumed_from(&self) -> Option<LogPosition> {
+        self.0.resumed
     }
 
     /// The state of the engine.
@@ -180,7 +206,7 @@ impl Engine {
 }
 
 impl Inner {
-    fn stop(&self) -> Result<()> {
+    pub(super) fn stop(&self) -> Result<()> {
         let mut running = self.threads.lock();
         let Some(mut threads) = running.take() else { return Ok(()) };
         self.shared.set_draining();
@@ -231,6 +257,9 @@ pub(super) fn check_ids(count: usize) -> Result<()> {
     }
     Ok(())
 }
+
+/// How often a start that takes long says how far it is, in milliseconds.
+const REPLAY_TOLD_EVERY_MS: u64 = 1_000;
 
 fn random_u64() -> u64 {
     // Without the system's randomness there are no salts, and without salts no safe log: there is nothing to go on with.

@@ -19,7 +19,10 @@ use crate::clock::Clock;
 use crate::error::{Reason, Result};
 use crate::format::segment::StoreId;
 use crate::limits;
-use crate::storage::{Checkpoint, Files, Log, LogAllocator, LogOptions, Recovered, RecoveryReport, StateIndex};
+use crate::storage::{
+    Checkpoint, Files, Log, LogAllocator, LogExtent, LogOptions, Recovered, RecoveryReport, StateIndex,
+};
+use crate::types::LogPosition;
 
 /// Where salts of log files come from.
 pub(crate) type Salts = Box<dyn FnMut() -> u64 + Send>;
@@ -36,7 +39,21 @@ pub(crate) struct Parts {
     pub(crate) allocator: LogAllocator,
     pub(crate) keeper: Keeper,
     pub(crate) report: RecoveryReport,
+    /// Where the checkpoint stood from which replay began; `None` where there was none.
+    pub(crate) resumed: Option<LogPosition>,
 }
+
+/// How far the replay of a start is, in bytes of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// Replayed so far.
+    pub done: u64,
+    /// All that is to be replayed, at most: the last file of the log need not be full.
+    pub total: u64,
+}
+
+/// What is told how far the replay is, after every commit.
+pub(crate) type Progress<'a> = &'a mut dyn FnMut(Replay);
 
 impl Parts {
     /// Recovers the log in these files, from the index's checkpoint on where that fits, and builds an engine over it.
@@ -47,6 +64,7 @@ impl Parts {
         options: EngineOptions,
         clock: Arc<dyn Clock>,
         salts: Salts,
+        progress: Progress<'_>,
     ) -> Result<Self> {
         options.validate()?;
         log_options.segment_bytes = options.segment_bytes;
@@ -71,7 +89,15 @@ impl Parts {
                 }
             }
         }
-        let visitor = &mut |recovered: Recovered<'_>| replay(&mut core, &recovered);
+        let resumed = resume.map(|at| at.position);
+        let from = resumed.map_or(0, |at| at.0);
+        let total = LogExtent::of(&*files)?.map_or(0, |extent| extent.end_max.0.saturating_sub(from));
+        let visitor = &mut |recovered: Recovered<'_>| {
+            if let Recovered::Frame(frame) = recovered {
+                progress(Replay { done: frame.end.0.saturating_sub(from), total });
+            }
+            replay(&mut core, &recovered)
+        };
         let (log, report) = Log::open(files, log_options, resume, clock.now(), salts, visitor)?;
         clock.resume(report.last);
         let replayed_bytes = report.end.0.saturating_sub(resume.map_or(report.first, |at| at.position).0);
@@ -86,7 +112,7 @@ impl Parts {
         let (capturing, captured) = bounded(1);
         let keeper = Keeper { index, store, shared: Arc::clone(&shared), captured };
         let log = LogStep::new(log, Arc::clone(&shared), cache, capturing);
-        Ok(Self { shared, reader, pool, jobs, commands, core, log, allocator, keeper, report })
+        Ok(Self { shared, reader, pool, jobs, commands, core, log, allocator, keeper, report, resumed })
     }
 }
 

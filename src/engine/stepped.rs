@@ -45,7 +45,7 @@ impl Stepped {
         clock: Arc<dyn Clock>,
         salts: Box<dyn FnMut() -> u64 + Send>,
     ) -> Result<Self> {
-        let parts = Parts::open(files, log_options, index, options, clock, salts)?;
+        let parts = Parts::open(files, log_options, index, options, clock, salts, &mut |_| ())?;
         let engine = Engine::over(&parts, None);
         let retainer = Arc::new(Retainer::new(&parts.shared, &parts.reader));
         Ok(Self { parts, engine, retainer })

@@ -8,6 +8,7 @@ mod backend;
 mod connection;
 mod dispatch;
 mod listener;
+mod recovery;
 pub mod settings;
 pub mod telemetry;
 mod tls;
@@ -54,6 +55,7 @@ impl Server {
             .map_err(|e| Error::invalid("listen", format!("cannot bind {}: {e}", settings.listen)))?;
         let address = listener.local_addr().map_err(|e| settings::world("the port has no address", e))?;
         let engine = backend::open(&settings).await?;
+        recovery::tell(&engine);
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
         let running = RunningServer {
             address,

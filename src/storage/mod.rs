@@ -4,6 +4,7 @@
 //! [`RoomPlanner`] tells what is certain to fit, [`LogReader`] reads blocks back from any thread. [`Store`] is the data
 //! directory around them, which [`Verifier`] checks while nobody has it open. What the bytes are is in `docs/FORMAT.md`.
 
+mod extent;
 mod files;
 mod index;
 mod log;
@@ -21,6 +22,7 @@ mod tests;
 mod trail;
 mod verify;
 
+pub use extent::LogExtent;
 pub use files::{Files, LogFile, RealFiles};
 #[cfg(any(test, feature = "testing"))]
 pub use index::MemoryIndex;

@@ -74,6 +74,16 @@ impl Store {
         Ok(Self { path: path.to_owned(), record, _lock: lock })
     }
 
+    /// Opens the data directory at this path, which must be one already.
+    pub fn open_existing(path: &Path) -> Result<Self> {
+        match fs::metadata(path.join(STORE)) {
+            // It has a name, so none is given and no time is noted.
+            Ok(_) => Self::open(path, 0, &mut || 0),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(no_store(path)),
+            Err(error) => Err(failed("reading", &path.join(STORE).display().to_string(), &error)),
+        }
+    }
+
     /// Its identity.
     pub fn id(&self) -> StoreId {
         self.record.id
@@ -145,8 +155,7 @@ pub(super) fn hold(path: &Path) -> Result<Held> {
     let bytes = match fs::read(path.join(STORE)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let why = format!("{} has no STORE: it is not a data directory of Synapse", path.display());
-            return Err(Error::new(Reason::DataDirectory, why));
+            return Err(no_store(path));
         }
         Err(error) => return Err(failed("reading", STORE, &error)),
     };
@@ -166,6 +175,11 @@ pub(super) fn hold(path: &Path) -> Result<Held> {
     };
     let log_begun = record.is_some_and(|record| record.log_begun);
     Ok(Held { id: record.map(|record| record.id), log_begun, files, lock })
+}
+
+fn no_store(path: &Path) -> Error {
+    let why = format!("{} has no STORE: it is not a data directory of Synapse", path.display());
+    Error::new(Reason::DataDirectory, why)
 }
 
 fn lock(path: &Path) -> Result<File> {

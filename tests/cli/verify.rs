@@ -165,7 +165,7 @@ fn completions_know_the_commands() {
         command.args(["completions", shell]);
         let out = outcome(command, "").ok();
         assert!(out.contains(sign), "{shell}: {}", &out[..200.min(out.len())]);
-        assert!(["dead-letters", "verify", "publish"].iter().all(|name| out.contains(name)), "{shell}");
+        assert!(["dead-letters", "verify", "rebuild", "publish"].iter().all(|name| out.contains(name)), "{shell}");
         if shell == "bash" {
             let mut bash = std::process::Command::new("bash");
             bash.args(["-n", "-c", &out]);

@@ -214,6 +214,23 @@ fn without_its_index_or_with_an_old_or_foreign_one_the_store_is_the_same() {
 }
 
 #[test]
+fn a_rebuilt_index_gives_the_same_answers() {
+    let filled = Filled::new();
+    let data = filled.with("rebuilt", |_| ());
+    let mut told = Vec::new();
+    let rebuilt = synapse::engine::rebuild(&data, &mut |replay| told.push(replay)).expect("rebuilds");
+    assert!(rebuilt.frames > 400, "everything was replayed, not {}", rebuilt.frames);
+    // What the start before it tells comes first.
+    let told = &told[told.len() - rebuilt.frames as usize..];
+    assert!(told.is_sorted_by(|a, b| a.done < b.done && a.total == b.total), "it only rises");
+    let last = told.last().expect("there were commits");
+    assert!(last.done <= last.total && last.total - last.done < 64 << 10, "{last:?}");
+    assert_eq!(last.done, rebuilt.bytes);
+    let replayed = filled.check("rebuilt", &data);
+    assert!(replayed <= 1, "{replayed} commits were replayed after it");
+}
+
+#[test]
 fn a_flipped_byte_anywhere_in_the_index_changes_no_answer() {
     let filled = Filled::new();
     let mut files = Vec::new();
