@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::core::FrozenState;
 use super::reply::Release;
 use super::view::StreamView;
 use crate::clock::Now;
 use crate::format::block::{BlockBuilder, BlockMeta};
 use crate::format::record::{self, Effect};
-use crate::format::state::StateRows;
 use crate::storage::{FRAME_COST_BASE, FrameParts, Record, block_cost, record_cost};
 use crate::types::{EntryId, EntryKind, StreamNumber};
 
@@ -44,7 +44,7 @@ pub(crate) struct Commit {
     pub(crate) shows: Vec<Show>,
     pub(crate) releases: Vec<Release>,
     /// The state before this commit, for the index.
-    pub(crate) before: Option<StateRows>,
+    pub(crate) before: Option<FrozenState>,
 }
 
 enum Item {

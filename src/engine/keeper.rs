@@ -32,8 +32,8 @@ impl Keeper {
         captured.map(|captured| self.save(captured)).is_ok()
     }
 
-    fn save(&mut self, Captured { at, rows }: Captured) {
-        let checkpoint = Checkpoint { store: self.store, at, rows: rows.0 };
+    fn save(&mut self, Captured { at, state }: Captured) {
+        let checkpoint = Checkpoint { store: self.store, at, rows: state.into_rows().0 };
         if let Err(error) = self.index.save(&checkpoint) {
             tracing::warn!(%error, "a checkpoint could not be written; the next start takes longer");
         }

@@ -11,9 +11,9 @@ use crossbeam::channel::Sender;
 
 use super::cache::BlockCache;
 use super::commit::{Commit, Show};
+use super::core::FrozenState;
 use super::shared::Shared;
 use crate::error::Result;
-use crate::format::state::StateRows;
 use crate::storage::{Appended, Log, ResumeAt};
 
 /// The log with what hangs on it.
@@ -27,7 +27,7 @@ pub(crate) struct LogStep {
 /// A state and its place in the log, which is synced beyond it.
 pub(crate) struct Captured {
     pub(crate) at: ResumeAt,
-    pub(crate) rows: StateRows,
+    pub(crate) state: FrozenState,
 }
 
 impl LogStep {
@@ -46,8 +46,8 @@ impl LogStep {
         if sync && !hasty {
             self.sync()?;
         }
-        if let (Some(appended), Some(rows)) = (&appended, before) {
-            self.hand_to_keeper(appended, rows);
+        if let (Some(appended), Some(state)) = (&appended, before) {
+            self.hand_to_keeper(appended, state);
         }
         if let Some(appended) = appended {
             self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
@@ -67,12 +67,12 @@ impl LogStep {
         Ok(())
     }
 
-    fn hand_to_keeper(&self, appended: &Appended, rows: StateRows) {
+    fn hand_to_keeper(&self, appended: &Appended, state: FrozenState) {
         let at = ResumeAt { position: appended.position, end: appended.end, digest: appended.digest };
         self.shared.set_indexing(true);
         // One at a time is captured, so there is room, but at a stop, which waits for the one before. Without a keeper
         // there is no index to write.
-        if self.captured.send(Captured { at, rows }).is_err() {
+        if self.captured.send(Captured { at, state }).is_err() {
             self.shared.set_indexing(false);
         }
     }

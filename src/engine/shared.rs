@@ -133,7 +133,8 @@ impl Shared {
         self.draining.load(Ordering::Relaxed)
     }
     pub(crate) fn set_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.store(true, Ordering::SeqCst);
+        self.catalogue.wake_all();
     }
     pub(crate) fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)

@@ -54,6 +54,9 @@ impl Tail {
                 }
                 continue;
             }
+            if self.engine.0.shared.is_draining() {
+                return Err(Error::draining());
+            }
             listener.await;
         }
     }

@@ -265,6 +265,10 @@ impl Catalogue {
     pub(crate) fn get(&self, name: &StreamName) -> Option<Arc<StreamView>> {
         self.streams.read().by_name.get(name).cloned()
     }
+    /// Wakes everybody who listens to a stream: the engine stops.
+    pub(crate) fn wake_all(&self) {
+        self.streams.read().by_number.values().for_each(|view| _ = view.changed.notify(usize::MAX));
+    }
     /// The sealed files that views name.
     pub(crate) fn files(&self) -> &Arc<SealedFiles> {
         &self.files

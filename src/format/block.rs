@@ -305,6 +305,8 @@ impl BlockBuilder {
             self.content.extend_from_slice(&hash.to_le_bytes());
         }
         self.meta.types = self.types.len() as u8;
+        // Blocks stay in memory for a while: what was reserved too much does not.
+        self.content.shrink_to_fit();
         (self.meta, Bytes::from(self.content))
     }
 }

@@ -9,6 +9,7 @@
 mod pending;
 mod plan;
 mod rows;
+mod store;
 mod window;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::types::{
 
 pub use pending::{Deliverable, PendingEntry, PendingSet};
 pub use plan::{DeliveryPlan, DeliveryRequest, Owner, SettlePlan};
+pub use rows::FrozenGroup;
 pub use window::{Candidate, Window};
 
 /// What a group remembers of a consumer. Times are engine time in milliseconds.
@@ -194,7 +196,6 @@ impl Group {
             let key = delivered.keys.get(n).copied().unwrap_or(0);
             self.apply_one_delivered(Deliverable { id, size, key }, delivered);
         }
-        self.note_leases(&delivered.entries, delivered.deadline_ms);
     }
 
     fn apply_one_delivered(&mut self, what: Deliverable, delivered: &Delivered) {
@@ -207,14 +208,6 @@ impl Group {
         }
         self.pending.hold(what, delivered.consumer, delivered.delivery, delivered.at_ms, delivered.deadline_ms);
         self.count_pending(delivered.consumer, 1);
-    }
-
-    fn note_leases(&mut self, runs: &[IdRun], deadline_ms: u64) {
-        let ends = runs.iter().map(|r| (r.first, r.last()));
-        let span = ends.reduce(|(first, last), (f, l)| (first.min(f), last.max(l)));
-        if let Some((first, last)) = span {
-            self.pending.note_lease(first, last, deadline_ms);
-        }
     }
 
     /// Takes every pending entry of these ranges out.
@@ -256,7 +249,6 @@ impl Group {
         for id in extended.entries.iter().copied().flat_map(IdRun::ids) {
             self.pending.extend(id, extended.deadline_ms);
         }
-        self.note_leases(&extended.entries, extended.deadline_ms);
     }
 
     /// Makes redriven entries pending again, held by nobody.

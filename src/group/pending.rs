@@ -4,10 +4,10 @@
 //! queue of its key), or exhausted. **G2** an entry of a key is deliverable only if no entry of that key is held and
 //! no smaller id of that key waits. **G3** `held` of a key equals the number of its entries that consumers hold.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::store::{FrozenStore, PendingStore};
 use crate::format::state::PendingRow;
 use crate::types::{ConsumerNumber, DeliveryNumber, EntryId, IdRange};
 
@@ -50,18 +50,39 @@ struct KeyQueue {
 /// The pending entries of one group.
 #[derive(Clone, Debug, Default)]
 pub struct PendingSet {
-    entries: BTreeMap<EntryId, PendingEntry>,
+    entries: PendingStore,
     /// Waiting entries without a key, by the time from which they may be delivered.
     waiting: BTreeSet<(u64, EntryId)>,
     keys: HashMap<u64, KeyQueue>,
-    key_of: HashMap<EntryId, u64>,
     /// For each key that nobody holds: its smallest waiting id, by when that is due.
     ready_keys: BTreeSet<(u64, EntryId, u64)>,
     /// Failed too often or given up: they wait to be dead-lettered, with the reason where a consumer gave one.
     exhausted: BTreeMap<EntryId, Option<Arc<str>>>,
-    /// Ends of leases with the ids that one delivery spanned; entries may have gone since.
-    leases: BinaryHeap<Reverse<(u64, EntryId, EntryId)>>,
     held: u64,
+}
+
+/// The pending entries of one group as they were at one moment, without a copy of those that did not change since.
+pub(super) struct FrozenPending {
+    entries: FrozenStore,
+    exhausted: BTreeMap<EntryId, Option<Arc<str>>>,
+}
+
+impl FrozenPending {
+    /// The entries as rows, in id order.
+    pub(super) fn rows(&self) -> impl Iterator<Item = PendingRow> {
+        self.entries.iter().map(|(id, entry, key)| PendingRow {
+            id,
+            consumer: entry.consumer,
+            deliveries: entry.deliveries,
+            failures: entry.failures,
+            size: entry.size,
+            delivery: entry.delivery,
+            delivered_ms: entry.delivered_ms,
+            due_ms: entry.due_ms,
+            key,
+            exhausted: self.exhausted.get(&id).map(|reason| reason.as_ref().map(|text| text.to_string())),
+        })
+    }
 }
 
 impl PendingSet {
@@ -71,27 +92,27 @@ impl PendingSet {
     }
     /// Whether nothing is pending.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.len() == 0
     }
     /// How many of them nobody holds.
     pub fn waiting(&self) -> u64 {
         self.entries.len() as u64 - self.held
     }
     /// The entry of that id.
-    pub fn get(&self, id: EntryId) -> Option<&PendingEntry> {
-        self.entries.get(&id)
+    pub fn get(&self, id: EntryId) -> Option<PendingEntry> {
+        self.entries.get(id)
     }
     /// Whether the entry is pending; quick for ids above all that are.
     pub fn is_pending(&self, id: EntryId) -> bool {
-        self.entries.last_key_value().is_some_and(|(last, _)| *last >= id) && self.entries.contains_key(&id)
+        self.entries.last().is_some_and(|last| last >= id) && self.entries.get(id).is_some()
     }
     /// The entries of a range, in id order.
-    pub fn range(&self, range: IdRange) -> impl DoubleEndedIterator<Item = (EntryId, &PendingEntry)> {
-        self.entries.range(range.first..=range.last).map(|(id, entry)| (*id, entry))
+    pub fn range(&self, range: IdRange) -> impl DoubleEndedIterator<Item = (EntryId, PendingEntry)> {
+        self.entries.range(range)
     }
     /// The smallest pending id.
     pub fn first(&self) -> Option<EntryId> {
-        self.entries.first_key_value().map(|(id, _)| *id)
+        self.entries.first()
     }
     /// Entries that wait to be dead-lettered, with the consumer's reason.
     pub fn exhausted(&self) -> impl Iterator<Item = (EntryId, Option<&Arc<str>>)> {
@@ -103,12 +124,12 @@ impl PendingSet {
     }
     /// Hash of the key of a pending entry; zero for none.
     pub fn key_of(&self, id: EntryId) -> u64 {
-        self.key_of.get(&id).copied().unwrap_or(0)
+        self.entries.key_of(id)
     }
 
     /// When something falls due next: a lease ends, or a waiting entry may be delivered.
     pub fn next_lease_end(&self) -> Option<u64> {
-        self.leases.peek().map(|Reverse((due, ..))| *due)
+        self.entries.next_lease_end()
     }
     /// The earliest time at which a waiting entry may be delivered.
     pub fn next_ready(&self) -> Option<u64> {
@@ -134,25 +155,12 @@ impl PendingSet {
     }
 
     fn deliverable(&self, id: EntryId, key: u64) -> Deliverable {
-        Deliverable { id, size: self.entries[&id].size, key }
+        Deliverable { id, size: self.entries.get(id).map_or(0, |e| e.size), key }
     }
 
     /// Takes the ids whose leases have ended, up to about a count. The caller returns every one of them.
     pub fn take_expired(&mut self, now_ms: u64, max: usize) -> Vec<EntryId> {
-        let mut out = BTreeSet::new();
-        while out.len() < max {
-            match self.leases.peek() {
-                Some(Reverse((due, ..))) if *due <= now_ms => {}
-                _ => break,
-            }
-            let Some(Reverse((_, first, last))) = self.leases.pop() else { break };
-            let ended = self
-                .entries
-                .range(first..=last)
-                .filter(|(_, e)| e.consumer != ConsumerNumber::NOBODY && e.due_ms != 0 && e.due_ms <= now_ms);
-            out.extend(ended.map(|(id, _)| *id));
-        }
-        out.into_iter().collect()
+        self.entries.take_expired(now_ms, max)
     }
 
     /// An entry is handed to a consumer, for the first time or again.
@@ -164,7 +172,7 @@ impl PendingSet {
         at_ms: u64,
         deadline_ms: u64,
     ) {
-        let before = self.detach(what.id);
+        let before = self.leave_place(what.id);
         let (deliveries, failures) = before.map_or((0, 0), |e| (e.deliveries, e.failures));
         let entry = PendingEntry {
             consumer,
@@ -175,25 +183,22 @@ impl PendingSet {
             delivered_ms: at_ms,
             due_ms: deadline_ms,
         };
-        self.entries.insert(what.id, entry);
+        self.entries.insert(what.id, &entry, what.key);
         self.held += 1;
         if what.key != 0 {
-            self.key_of.insert(what.id, what.key);
             self.leave_ready(what.key);
             self.keys.entry(what.key).or_default().held += 1;
         }
     }
 
-    /// Notes that leases of a delivery, which spans these ids, end at that time.
-    pub fn note_lease(&mut self, first: EntryId, last: EntryId, deadline_ms: u64) {
-        if deadline_ms != 0 {
-            self.leases.push(Reverse((deadline_ms, first, last)));
-        }
+    /// Has the leases of these entries looked at again at that time: what was taken as expired was not returned.
+    pub fn look_again(&mut self, ids: &[EntryId], at_ms: u64) {
+        self.entries.look_again(ids, at_ms);
     }
 
     /// An entry waits without having been delivered (behind its key), or once more after a redrive.
     pub fn park(&mut self, what: Deliverable, at_ms: u64) {
-        if self.entries.contains_key(&what.id) {
+        if self.entries.get(what.id).is_some() {
             return;
         }
         let entry = PendingEntry {
@@ -205,22 +210,19 @@ impl PendingSet {
             delivered_ms: at_ms,
             due_ms: at_ms,
         };
-        self.entries.insert(what.id, entry);
-        if what.key != 0 {
-            self.key_of.insert(what.id, what.key);
-        }
+        self.entries.insert(what.id, &entry, what.key);
         self.enqueue(what.id, at_ms);
     }
 
     /// An entry goes back to the group; with `failed` it counts one failure more. Answers who held it.
     pub fn give_back(&mut self, id: EntryId, due_ms: u64, failed: bool) -> Option<ConsumerNumber> {
-        let mut entry = self.detach(id)?;
-        let holder = entry.consumer;
-        entry.consumer = ConsumerNumber::NOBODY;
-        entry.delivery = DeliveryNumber(0);
-        entry.due_ms = due_ms;
-        entry.failures = entry.failures.saturating_add(u32::from(failed));
-        self.entries.insert(id, entry);
+        let holder = self.leave_place(id)?.consumer;
+        self.entries.update(id, |entry| {
+            entry.consumer = ConsumerNumber::NOBODY;
+            entry.delivery = DeliveryNumber(0);
+            entry.due_ms = due_ms;
+            entry.failures = entry.failures.saturating_add(u32::from(failed));
+        });
         self.enqueue(id, due_ms);
         Some(holder)
     }
@@ -228,9 +230,7 @@ impl PendingSet {
     /// A waiting entry is exhausted: it will not be delivered again, and keeps its key blocked until it is settled.
     pub fn exhaust(&mut self, id: EntryId, reason: Option<Arc<str>>) {
         self.dequeue(id);
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.due_ms = u64::MAX;
-        }
+        self.entries.update(id, |entry| entry.due_ms = u64::MAX);
         let key = self.key_of(id);
         if key != 0 {
             self.enqueue(id, u64::MAX);
@@ -242,62 +242,41 @@ impl PendingSet {
     pub fn unexhaust(&mut self, id: EntryId, due_ms: u64) {
         if self.exhausted.remove(&id).is_some() {
             self.dequeue(id);
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.due_ms = due_ms;
-            }
+            self.entries.update(id, |entry| entry.due_ms = due_ms);
             self.enqueue(id, due_ms);
         }
     }
 
     /// The lease of a held entry ends at another time.
     pub fn extend(&mut self, id: EntryId, deadline_ms: u64) {
-        if let Some(entry) = self.entries.get_mut(&id).filter(|e| e.consumer != ConsumerNumber::NOBODY) {
-            entry.due_ms = deadline_ms;
-        }
+        self.entries.update(id, |entry| {
+            if entry.consumer != ConsumerNumber::NOBODY {
+                entry.due_ms = deadline_ms;
+            }
+        });
     }
 
     /// The entry is no longer pending.
     pub fn remove(&mut self, id: EntryId) -> Option<PendingEntry> {
-        let entry = self.detach(id)?;
-        self.key_of.remove(&id);
+        let entry = self.leave_place(id)?;
+        self.entries.remove(id);
         Some(entry)
     }
 
-    /// The entries as rows, in id order.
-    pub(super) fn rows(&self) -> impl Iterator<Item = PendingRow> {
-        self.entries.iter().map(|(id, entry)| PendingRow {
-            id: *id,
-            consumer: entry.consumer,
-            deliveries: entry.deliveries,
-            failures: entry.failures,
-            size: entry.size,
-            delivery: entry.delivery,
-            delivered_ms: entry.delivered_ms,
-            due_ms: entry.due_ms,
-            key: self.key_of(*id),
-            exhausted: self.exhausted.get(id).map(|reason| reason.as_ref().map(|text| text.to_string())),
-        })
+    /// The entries as they are now.
+    pub(super) fn freeze(&self) -> FrozenPending {
+        FrozenPending { entries: self.entries.freeze(), exhausted: self.exhausted.clone() }
     }
 
     /// Takes rows back, in id order.
     pub(super) fn restore(&mut self, rows: Vec<PendingRow>) {
-        let mut lease: Option<(EntryId, EntryId, u64)> = None;
         for row in rows {
-            let held = row.consumer != ConsumerNumber::NOBODY;
-            match &mut lease {
-                Some((_, last, due)) if held && *due == row.due_ms => *last = row.id,
-                _ if held => {
-                    let done = lease.replace((row.id, row.id, row.due_ms));
-                    done.into_iter().for_each(|(first, last, due)| self.note_lease(first, last, due));
-                }
-                _ => {}
-            }
-            self.restore_one(row, held);
+            self.restore_one(row);
         }
-        lease.into_iter().for_each(|(first, last, due)| self.note_lease(first, last, due));
     }
 
-    fn restore_one(&mut self, row: PendingRow, held: bool) {
+    fn restore_one(&mut self, row: PendingRow) {
+        let held = row.consumer != ConsumerNumber::NOBODY;
         let entry = PendingEntry {
             consumer: row.consumer,
             deliveries: row.deliveries,
@@ -307,10 +286,7 @@ impl PendingSet {
             delivered_ms: row.delivered_ms,
             due_ms: row.due_ms,
         };
-        self.entries.insert(row.id, entry);
-        if row.key != 0 {
-            self.key_of.insert(row.id, row.key);
-        }
+        self.entries.insert(row.id, &entry, row.key);
         if held {
             self.held += 1;
             if row.key != 0 {
@@ -326,9 +302,9 @@ impl PendingSet {
         }
     }
 
-    /// Takes the entry out of whatever place it is in (G1).
-    fn detach(&mut self, id: EntryId) -> Option<PendingEntry> {
-        let entry = self.entries.remove(&id)?;
+    /// Takes the entry out of whatever place it is in (G1), before it changes or goes.
+    fn leave_place(&mut self, id: EntryId) -> Option<PendingEntry> {
+        let entry = self.entries.get(id)?;
         if entry.consumer == ConsumerNumber::NOBODY {
             self.exhausted.remove(&id);
             self.dequeue_due(id, entry.due_ms);
@@ -355,7 +331,7 @@ impl PendingSet {
     }
 
     fn dequeue(&mut self, id: EntryId) {
-        if let Some(due_ms) = self.entries.get(&id).map(|e| e.due_ms) {
+        if let Some(due_ms) = self.entries.get(id).map(|e| e.due_ms) {
             self.dequeue_due(id, due_ms);
         }
     }
@@ -397,17 +373,14 @@ impl PendingSet {
     /// Whether the indexes agree with the entries; for tests.
     #[cfg(test)]
     pub(super) fn check(&self) {
-        let held = self.entries.values().filter(|e| e.consumer != ConsumerNumber::NOBODY).count() as u64;
+        let held = self.entries.iter().filter(|(_, e, _)| e.consumer != ConsumerNumber::NOBODY).count() as u64;
         assert_eq!(held, self.held, "G1: held");
         let queued: usize = self.waiting.len() + self.keys.values().map(|q| q.waiting.len()).sum::<usize>();
         let exhausted_plain = self.exhausted.keys().filter(|id| self.key_of(**id) == 0).count();
         assert_eq!(queued + exhausted_plain + held as usize, self.entries.len(), "G1: one place each");
         for (key, queue) in &self.keys {
-            let held = self
-                .entries
-                .iter()
-                .filter(|(id, e)| e.consumer != ConsumerNumber::NOBODY && self.key_of(**id) == *key)
-                .count();
+            let held =
+                self.entries.iter().filter(|(_, e, of)| e.consumer != ConsumerNumber::NOBODY && of == key).count();
             assert_eq!(held as u32, queue.held, "G3");
             let ready = self.ready_keys.iter().filter(|(_, _, k)| k == key).count();
             assert_eq!(ready, usize::from(queue.held == 0 && !queue.waiting.is_empty()), "G2");

@@ -185,7 +185,7 @@ impl Group {
         let mut found = false;
         for (id, entry) in self.pending.range(range) {
             found = true;
-            if !owner.holds(entry) {
+            if !owner.holds(&entry) {
                 plan.not_owned.push(id);
                 continue;
             }
@@ -230,7 +230,7 @@ impl Group {
             e.consumer == ConsumerNumber::NOBODY || now_ms.saturating_sub(e.delivered_ms) >= idle_min_ms
         };
         let as_deliverable =
-            |id: EntryId, e: &PendingEntry| Deliverable { id, size: e.size, key: self.pending.key_of(id) };
+            |id: EntryId, e: PendingEntry| Deliverable { id, size: e.size, key: self.pending.key_of(id) };
         if ids.is_empty() {
             let found = self.pending.range(IdRange { first: from, last: EntryId::MAX }).filter(|(_, e)| idle(e));
             return page(found.map(|(id, e)| as_deliverable(id, e)), entries_max);

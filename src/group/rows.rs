@@ -2,38 +2,51 @@
 
 use std::collections::BTreeMap;
 
+use super::pending::FrozenPending;
 use super::{Consumer, Group, PendingSet};
 use crate::format::state::{ConsumerRow, GroupRow, PendingRow, Row, Rows, list_rows};
 use crate::types::ConsumerNumber;
 
-impl Group {
+/// A group's state as it was at one moment; cheap to take, whatever is pending.
+pub struct FrozenGroup {
+    row: GroupRow,
+    consumers: Vec<ConsumerRow>,
+    pending: FrozenPending,
+}
+
+impl FrozenGroup {
     /// Hands on the rows of this group.
-    pub fn rows(&self, rows: Rows<'_>) {
-        let owner = self.number.0;
-        rows(
-            owner,
-            Row::Group(GroupRow {
-                number: self.number,
-                stream: self.stream,
-                name: self.name.clone(),
-                settings: self.settings.clone(),
-                cursor: self.cursor,
-                cursor_ordinal: self.cursor_ordinal,
-                skipped: self.skipped,
-                acknowledged: self.acknowledged,
-                dead_lettered: self.dead_lettered,
-                delivery_max: self.delivery_max,
-                consumer_max: self.consumer_max,
-            }),
-        );
+    pub fn rows(self, rows: Rows<'_>) {
+        let owner = self.row.number.0;
+        rows(owner, Row::Group(self.row));
+        list_rows(owner, self.consumers.into_iter(), rows, Row::Consumers);
+        list_rows(owner, self.pending.rows(), rows, Row::Pending);
+    }
+}
+
+impl Group {
+    /// The state as it is now.
+    pub fn freeze(&self) -> FrozenGroup {
+        let row = GroupRow {
+            number: self.number,
+            stream: self.stream,
+            name: self.name.clone(),
+            settings: self.settings.clone(),
+            cursor: self.cursor,
+            cursor_ordinal: self.cursor_ordinal,
+            skipped: self.skipped,
+            acknowledged: self.acknowledged,
+            dead_lettered: self.dead_lettered,
+            delivery_max: self.delivery_max,
+            consumer_max: self.consumer_max,
+        };
         let consumers = self.consumers.iter().map(|(number, consumer)| ConsumerRow {
             number: *number,
             name: consumer.name.clone(),
             seen_ms: consumer.logged_ms,
             active_ms: consumer.active_ms,
         });
-        list_rows(owner, consumers, rows, Row::Consumers);
-        list_rows(owner, self.pending.rows(), rows, Row::Pending);
+        FrozenGroup { row, consumers: consumers.collect(), pending: self.pending.freeze() }
     }
 
     /// The group of this row, without its lists.

@@ -45,6 +45,18 @@ fn what_is_published_is_read_in_order_also_after_a_restart() {
 }
 
 #[test]
+fn a_tail_that_waits_ends_when_the_engine_stops() {
+    let fixture = Fixture::new();
+    wait(fixture.engine.publish(events("s", 0..1))).expect("publishes");
+    let mut tail = wait(fixture.engine.tail(&stream("s"), TailFrom::Earliest)).expect("tails");
+    assert_eq!(wait(tail.next(9, 1 << 20)).expect("reads").len(), 1);
+    let waiting = std::thread::spawn(move || wait(tail.next(9, 1 << 20)).map(|found| found.len()));
+    wait(fixture.engine.shutdown()).expect("stops");
+    let ended = waiting.join().expect("ends");
+    assert_eq!(ended.expect_err("says that it stops").reason(), Reason::Draining);
+}
+
+#[test]
 fn segments_roll_and_stay_readable() {
     let mut fixture = Fixture::new();
     let large = |n: u64| Event::new("large", vec![n as u8; 30_000]).into_entry().expect("valid");

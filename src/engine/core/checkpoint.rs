@@ -1,7 +1,7 @@
 //! The whole state as rows, and back: what a checkpoint of the index holds.
 //!
-//! Rows are taken between two commits, so that they are the state at a position of the log: all before it is in them,
-//! nothing after it.
+//! The state is frozen between two commits, so that it is that at a position of the log: all before it is in it, nothing
+//! after it. The core only copies what is small or shares what is not; whoever writes the rows works them out.
 
 use std::sync::Arc;
 
@@ -9,9 +9,29 @@ use super::{Core, StreamSlot};
 use crate::engine::view::StreamView;
 use crate::error::{Error, Reason, Result};
 use crate::format::state::{NumbersRow, Row, RowKey, StateRows};
-use crate::group::Group;
+use crate::group::{FrozenGroup, Group};
 use crate::stream::Stream;
 use crate::types::{GroupNumber, StreamNumber};
+
+/// The whole state as it was between two commits.
+pub(crate) struct FrozenState {
+    numbers: NumbersRow,
+    streams: Vec<Stream>,
+    groups: Vec<FrozenGroup>,
+}
+
+impl FrozenState {
+    /// The state as rows, in the order of their keys.
+    pub(crate) fn into_rows(self) -> StateRows {
+        let mut out = StateRows::default();
+        out.push(0, &Row::Numbers(self.numbers));
+        let mut rows = |owner, row| out.push(owner, &row);
+        self.streams.into_iter().for_each(|stream| stream.rows(&mut rows));
+        self.groups.into_iter().for_each(|group| group.rows(&mut rows));
+        out.sort();
+        out
+    }
+}
 
 impl Core {
     /// Captures the state once enough was written since the last time, unless the index is still busy with that one.
@@ -24,16 +44,13 @@ impl Core {
     }
 
     /// The state after all commits that are closed. The commit being filled must be empty.
-    pub(super) fn capture(&self) -> StateRows {
+    pub(super) fn capture(&self) -> FrozenState {
         debug_assert!(self.commit.records() == 0, "taken between two commits");
-        let mut out = StateRows::default();
-        let numbers = NumbersRow { stream: self.next_stream, group: self.next_group, delivery: self.next_delivery };
-        out.push(0, &Row::Numbers(numbers));
-        let mut rows = |owner, row| out.push(owner, &row);
-        self.streams.values().for_each(|slot| slot.stream.rows(&mut rows));
-        self.groups.values().for_each(|slot| slot.group.rows(&mut rows));
-        out.sort();
-        out
+        FrozenState {
+            numbers: NumbersRow { stream: self.next_stream, group: self.next_group, delivery: self.next_delivery },
+            streams: self.streams.values().map(|slot| slot.stream.clone()).collect(),
+            groups: self.groups.values().map(|slot| slot.group.freeze()).collect(),
+        }
     }
 
     /// Takes the state from rows, in the order of their keys; the core must be new.

@@ -269,11 +269,13 @@ impl Core {
     fn end_leases(&mut self, number: GroupNumber, now: Now) {
         let Some(slot) = self.groups.get_mut(&number) else { return };
         let expired = slot.group.pending.take_expired(now.engine_ms, EXPIRED_PER_STEP);
-        let (Some(first), Some(last)) = (expired.first().copied(), expired.last().copied()) else { return };
+        if expired.is_empty() {
+            return;
+        }
         let entries = slot.group.plan_retry(&expired, None, now.engine_ms);
         if self.give_back(number, entries, ReturnedAs::Failed, now).is_err() {
             // No room to write that they ended: they end a little later.
-            self.slot_mut(number).group.pending.note_lease(first, last, now.engine_ms + 1000);
+            self.slot_mut(number).group.pending.look_again(&expired, now.engine_ms + 1000);
         }
     }
 }

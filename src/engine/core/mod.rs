@@ -26,7 +26,6 @@ use crate::clock::Now;
 use crate::error::{Error, Reason, Result};
 use crate::format::block::BlockView;
 use crate::format::record::Effect;
-use crate::format::state::StateRows;
 use crate::group::{Group, Window};
 use crate::limits;
 use crate::storage::{FRAME_COST_BASE, FileId, Fit, RoomPlanner};
@@ -35,6 +34,7 @@ use crate::types::{
     ConsumerNumber, DeliveryNumber, Dispatch, EntryId, GroupName, GroupNumber, StreamName, StreamNumber,
 };
 
+pub(crate) use checkpoint::FrozenState;
 pub(crate) use deliver::Waiter;
 
 /// A stream with what the core keeps beside its state.
@@ -127,7 +127,7 @@ pub(crate) struct Core {
     /// Upper bound of what was written since the state was captured, in bytes.
     since_capture: u64,
     /// A captured state that goes with the next commit.
-    captured: Option<StateRows>,
+    captured: Option<FrozenState>,
 }
 
 impl Core {
