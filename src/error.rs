@@ -268,6 +268,20 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
+/// A message of another library with what caused it, each once, for people.
+pub(crate) fn chain(message: &str, mut source: Option<&(dyn std::error::Error + 'static)>) -> String {
+    let mut text = message.to_owned();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

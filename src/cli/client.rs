@@ -1,5 +1,6 @@
 //! The connection that client commands use: address, key, TLS, and errors as a person reads them.
 
+use std::error::Error as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tonic::{Request, Status};
 use tonic_types::StatusExt;
 
 use super::usage;
+use crate::error::chain;
 use crate::proto::v1::consumer_service_client::ConsumerServiceClient;
 use crate::proto::v1::event_service_client::EventServiceClient;
 use crate::proto::v1::stream_service_client::StreamServiceClient;
@@ -61,7 +63,7 @@ impl Connect {
     /// Connects without adding the key to requests; see [`Connect::sign`].
     pub(super) async fn channel(&self) -> anyhow::Result<Channel> {
         let connected = self.endpoint()?.connect().await;
-        connected.map_err(|e| anyhow!("cannot connect to {}: {}", self.url, chain(&e)))
+        connected.map_err(|e| anyhow!("cannot connect to {}: {}", self.url, chain(&e.to_string(), e.source())))
     }
 
     /// Adds the API key, where there is one, to a request of a bare channel.
@@ -125,21 +127,6 @@ impl Connect {
 
 fn read(path: &PathBuf) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// An error with what caused it, each once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// The server's refusal as a person reads it: its reason, its message, and the fields at fault.

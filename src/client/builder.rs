@@ -9,8 +9,9 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 
-use super::error::{Error, ErrorKind, Result, chain};
+use super::error::{Error, ErrorKind, Result};
 use super::{Client, Shared};
+use crate::error::chain;
 
 /// A channel that presents the API key with every request.
 pub type Service = InterceptedService<Channel, PresentKey>;

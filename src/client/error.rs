@@ -7,7 +7,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::error::Reason;
+use crate::error::{Reason, chain};
 use crate::proto::v1;
 
 /// Shorthand of the client.
@@ -216,20 +216,6 @@ fn is_connect(status: &Status) -> bool {
         source = error.source();
     }
     false
-}
-
-/// A message with what caused it, each once.
-pub(super) fn chain(message: &str, mut source: Option<&(dyn std::error::Error + 'static)>) -> String {
-    let mut text = message.to_owned();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 impl fmt::Display for Error {
