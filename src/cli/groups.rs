@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::client::{Connect, refused};
 use super::render::{Output, group_json, id, write_table};
 use super::values;
@@ -164,6 +166,10 @@ async fn create(args: Create) -> anyhow::Result<()> {
 async fn delete(args: Of) -> anyhow::Result<()> {
     let request = v1::DeleteGroupRequest { stream: args.stream.clone(), group: args.group.clone() };
     args.connect.consumers().await?.delete_group(request).await.map_err(refused)?;
-    println!("deleted {} on {}", args.group, args.stream);
+    if args.output.json {
+        println!("{}", json!({ "deleted": args.group, "stream": args.stream }));
+    } else {
+        println!("deleted {} on {}", args.group, args.stream);
+    }
     Ok(())
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::client::{Connect, refused};
 use super::render::{Output, id, stream_json, write_table};
 use super::values;
@@ -69,6 +71,8 @@ struct Delete {
     stream: String,
     #[command(flatten)]
     connect: Connect,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
@@ -139,6 +143,10 @@ async fn create(args: Create) -> anyhow::Result<()> {
 async fn delete(args: Delete) -> anyhow::Result<()> {
     let request = v1::DeleteStreamRequest { stream: args.stream.clone() };
     args.connect.streams().await?.delete_stream(request).await.map_err(refused)?;
-    println!("deleted {}", args.stream);
+    if args.output.json {
+        println!("{}", json!({ "deleted": args.stream }));
+    } else {
+        println!("deleted {}", args.stream);
+    }
     Ok(())
 }

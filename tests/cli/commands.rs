@@ -113,8 +113,13 @@ fn streams_and_groups_come_and_go() {
     assert_eq!(info[0]["groups"][0]["name"], "g");
     assert!(server.run(&["info"]).ok().starts_with("7 streams, 1 groups"));
     assert_eq!(server.run(&["groups", "delete", "s", "g"]).ok(), "deleted g on s\n");
+    server.run(&["groups", "create", "s", "h"]).ok();
+    let gone = json_lines(&server.run(&["groups", "delete", "s", "h", "--json"]).ok());
+    assert_eq!((&gone[0]["deleted"], &gone[0]["stream"]), (&"h".into(), &"s".into()));
     assert!(server.run(&["consume", "s", "g"]).failed(1).contains("GROUP_NOT_FOUND"));
     assert_eq!(server.run(&["streams", "delete", "s"]).ok(), "deleted s\n");
+    server.run(&["streams", "create", "t"]).ok();
+    assert_eq!(json_lines(&server.run(&["streams", "delete", "t", "--json"]).ok())[0]["deleted"], "t");
     assert!(server.run(&["tail", "s"]).failed(1).contains("STREAM_NOT_FOUND"));
 }
 

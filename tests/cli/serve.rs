@@ -151,6 +151,10 @@ fn settings_come_from_the_environment_and_a_file_too() {
     command.args(["config", "check", "--listen", "127.0.0.1:3"]);
     command.env("SYNAPSE_CONFIG", &file).env("SYNAPSE_LISTEN", "127.0.0.1:2");
     assert_eq!(outcome(command, "").ok(), "settings are valid: from-file on 127.0.0.1:3\n");
+    let mut command = synapse();
+    command.args(["config", "check", "--json", "--data-dir", "here"]);
+    let said: serde_json::Value = serde_json::from_str(&outcome(command, "").ok()).expect("one object");
+    assert_eq!((&said["valid"], &said["data_dir"]), (&true.into(), &"here".into()));
 }
 
 #[test]
