@@ -6,6 +6,8 @@ mod bench;
 mod commands;
 #[path = "cli/http_client.rs"]
 mod http_client;
+#[path = "cli/lost.rs"]
+mod lost;
 #[path = "cli/platform.rs"]
 mod platform;
 #[path = "cli/process.rs"]

@@ -9,7 +9,7 @@ use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
 use super::usage;
@@ -132,14 +132,27 @@ fn read(path: &PathBuf) -> anyhow::Result<Vec<u8>> {
 /// The server's refusal as a person reads it: its reason, its message, and the fields at fault.
 pub(super) fn refused(status: Status) -> anyhow::Error {
     let details = status.get_error_details();
-    let reason = details.error_info().map_or_else(|| format!("{:?}", status.code()), |info| info.reason.clone());
-    let mut text = format!("{reason}: {}", status.message());
+    let Some(info) = details.error_info() else { return unanswered(&status) };
+    let mut text = format!("{}: {}", info.reason, status.message());
     for violation in details.bad_request().map_or(&[][..], |b| &b.field_violations) {
         if !text.contains(&violation.description) {
             text.push_str(&format!("; {}: {}", violation.field, violation.description));
         }
     }
     anyhow!(text)
+}
+
+/// What no server of ours said: the connection ended, or something else answers at that address. Whether a request that
+/// changes something took effect is not known then.
+fn unanswered(status: &Status) -> anyhow::Error {
+    let what = match status.code() {
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Aborted => {
+            "the connection ended before the answer came"
+        }
+        Code::DeadlineExceeded => "no answer came in time",
+        _ => "the answer is not one of a Synapse server",
+    };
+    anyhow!("{what}: {}", chain(status.message(), status.source()))
 }
 
 /// The refusal of one request of a stream, told the same way.
