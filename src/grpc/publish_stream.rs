@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::types::NewEntry;
 
 /// Requests handed to the engine together at most.
-const BATCH_REQUESTS_MAX: usize = 1024;
+const BATCH_REQUESTS_MAX: usize = 4096;
 /// Bytes of events handed to the engine together, but for the last request.
 const BATCH_BYTES_MAX: usize = 2 << 20;
 /// Batches with the engine at a time.

@@ -72,10 +72,17 @@ impl Message for Recorded {
     fn encode_raw(&self, buf: &mut impl BufMut) {
         let Some(stream) = &self.stream else { return };
         put_sized(buf, key::STREAM, stream.as_str().as_bytes());
-        put_pair(buf, key::ID, self.id.ms, self.id.seq);
+        // What is small goes together: each write to the buffer looks anew whether there is room.
+        let mut head = [0; HEAD_BYTES_MAX];
+        let mut rest = &mut head[..];
+        put_pair(&mut rest, key::ID, self.id.ms, self.id.seq);
         let (seconds, nanos) = time_parts(self.append_ms);
-        put_pair(buf, key::APPEND_TIME, seconds, nanos);
-        put_sized(buf, key::EVENT, &self.event);
+        put_pair(&mut rest, key::APPEND_TIME, seconds, nanos);
+        rest.put_u8(key::EVENT);
+        encode_varint(self.event.len() as u64, &mut rest);
+        let left = rest.len();
+        buf.put_slice(&head[..HEAD_BYTES_MAX - left]);
+        buf.put_slice(&self.event);
         buf.put_slice(&self.fields);
     }
 
@@ -101,6 +108,9 @@ impl Message for Recorded {
 fn time_parts(ms: u64) -> (u64, u64) {
     (ms / 1000, ms % 1000 * 1_000_000)
 }
+
+/// Two messages of two integers and the length of a third at most.
+const HEAD_BYTES_MAX: usize = 24 + 24 + 11;
 
 /// Length of that many bytes with their length before them.
 fn sized(length: usize) -> usize {

@@ -10,13 +10,17 @@ use anyhow::bail;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::client::Grpc;
+use tonic::{Request as Call, Streaming};
+use tonic_prost::ProstCodec;
 
+use super::delivered::{Batch, Delivered, Response};
+use super::load::CONSUME;
 use super::report::{Tally, print};
 use super::{Load, load};
 use crate::cli::client::refused;
 use crate::cli::progress::Progress;
-use crate::proto::v1::{self, consume_request::Request, consume_response::Response};
+use crate::proto::v1::{self, consume_request::Request};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -80,7 +84,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
 /// One consume session.
 pub(super) struct Session {
     requests: mpsc::Sender<v1::ConsumeRequest>,
-    responses: Streaming<v1::ConsumeResponse>,
+    responses: Streaming<Response>,
     /// Acknowledgements under way: when they were sent, and how many events they were for.
     acks: VecDeque<(Instant, u64)>,
     taken: Arc<AtomicU64>,
@@ -100,8 +104,11 @@ impl Session {
         if requests.send(first).await.is_err() {
             bail!("the session ended before it began");
         }
-        let mut client = load.connect.consumers().await?;
-        let responses = client.consume(ReceiverStream::new(receiver)).await.map_err(refused)?.into_inner();
+        let mut call = Call::new(ReceiverStream::new(receiver));
+        load.connect.sign(call.metadata_mut())?;
+        let mut grpc = Grpc::new(load.connect.channel().await?).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        grpc.ready().await?;
+        let responses = grpc.streaming(call, CONSUME, ProstCodec::default()).await.map_err(refused)?.into_inner();
         Ok(Self {
             requests,
             responses,
@@ -120,13 +127,12 @@ impl Session {
         while Instant::now() < self.ends {
             let Ok(message) = tokio::time::timeout(idle, self.responses.message()).await else { break };
             let Some(message) = message.map_err(refused)? else { break };
-            match message.response {
-                Some(Response::Batch(batch)) => self.acknowledge(&batch).await?,
-                Some(Response::AckResult(result)) => {
-                    self.settled(&result, &mut tally);
-                    last = Instant::now();
-                }
-                _ => {}
+            if let Some(batch) = message.batch {
+                self.acknowledge(&batch).await?;
+            }
+            if let Some(result) = message.ack_result {
+                self.settled(&result, &mut tally);
+                last = Instant::now();
             }
             if self.acks.is_empty() && self.taken.load(Ordering::Relaxed) >= self.events_max {
                 break;
@@ -136,7 +142,7 @@ impl Session {
     }
 
     /// Acknowledges a batch: its ids as ranges, since what this session holds between two of its ids is its own.
-    pub(super) async fn acknowledge(&mut self, batch: &v1::ConsumeBatch) -> anyhow::Result<()> {
+    pub(super) async fn acknowledge(&mut self, batch: &Batch) -> anyhow::Result<()> {
         let ids = ranges(batch);
         let events = batch.events.len() as u64;
         self.taken.fetch_add(events, Ordering::Relaxed);
@@ -159,15 +165,15 @@ impl Session {
     }
 
     /// The next message of the server.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Option<v1::ConsumeResponse>> {
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Response>> {
         self.responses.message().await.map_err(refused)
     }
 }
 
 /// The ids of a batch as few ranges: one for each run of rising ids (redelivered ones come first).
-fn ranges(batch: &v1::ConsumeBatch) -> Vec<v1::IdRange> {
+fn ranges(batch: &Batch) -> Vec<v1::IdRange> {
     let mut ranges: Vec<v1::IdRange> = Vec::new();
-    for id in batch.events.iter().filter_map(|d| d.event.as_ref()?.id) {
+    for id in batch.events.iter().filter_map(Delivered::id) {
         match ranges.last_mut() {
             Some(range) if order(range.last) < order(Some(id)) => range.last = Some(id),
             _ => ranges.push(v1::IdRange { first: Some(id), last: Some(id) }),
@@ -186,3 +192,5 @@ const REQUESTS_WAITING: usize = 64;
 const WINDOW_BYTES: u32 = 16 << 20;
 /// Pending entries of a group that the load makes.
 const PENDING_MAX: u32 = 10_000_000;
+/// A message holds at least one event of whatever size the server allows.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;

@@ -11,12 +11,13 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::consume::Session;
+use super::delivered::{Batch, Delivered};
 use super::report::{Tally, print};
 use super::{Load, load, pace};
 use crate::cli::client::refused;
 use crate::cli::progress::Progress;
 use crate::cli::usage;
-use crate::proto::v1::{self, consume_response::Response, position, publish_stream_response};
+use crate::proto::v1::{self, position, publish_stream_response};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -107,14 +108,13 @@ async fn receive(
             outcome = join(&mut publishing) => { published = Some(outcome?); continue }
             () = tokio::time::sleep(PATIENCE), if published.is_some() => break,
         };
-        match message.and_then(|m| m.response) {
-            Some(Response::Batch(events)) => {
-                session.acknowledge(&events).await?;
-                arrived(&events, started, &mut tally);
-            }
-            Some(Response::AckResult(result)) => session.settled(&result, &mut Tally::default()),
-            Some(_) => {}
-            None => break,
+        let Some(message) = message else { break };
+        if let Some(batch) = message.batch {
+            session.acknowledge(&batch).await?;
+            arrived(&batch, started, &mut tally);
+        }
+        if let Some(result) = message.ack_result {
+            session.settled(&result, &mut Tally::default());
         }
     }
     let missing = published.unwrap_or_default().saturating_sub(tally.events);
@@ -132,10 +132,10 @@ async fn join(publishing: &mut Option<tokio::task::JoinHandle<anyhow::Result<u64
     }
 }
 
-fn arrived(batch: &v1::ConsumeBatch, started: Instant, tally: &mut Tally) {
+fn arrived(batch: &Batch, started: Instant, tally: &mut Tally) {
     let now = Instant::now();
-    for event in batch.events.iter().filter_map(|d| d.event.as_ref()?.event.as_ref()) {
-        if let Some(stamp) = event.data.first_chunk::<STAMP_BYTES>() {
+    for data in batch.events.iter().filter_map(Delivered::data) {
+        if let Some(stamp) = data.first_chunk::<STAMP_BYTES>() {
             let due = started + Duration::from_nanos(u64::from_be_bytes(*stamp));
             tally.done(1, now.saturating_duration_since(due));
         }

@@ -15,6 +15,9 @@ pub(super) const PUBLISH: PathAndQuery = PathAndQuery::from_static("/synapse.v1.
 /// Path of `EventService.PublishStream`.
 pub(super) const PUBLISH_STREAM: PathAndQuery = PathAndQuery::from_static("/synapse.v1.EventService/PublishStream");
 
+/// Path of `ConsumerService.Consume`.
+pub(super) const CONSUME: PathAndQuery = PathAndQuery::from_static("/synapse.v1.ConsumerService/Consume");
+
 /// An event of that many bytes of data.
 pub(super) fn event(data: Bytes) -> v1::Event {
     v1::Event { r#type: "inference-complete".into(), source: "cyrex".into(), data, ..Default::default() }

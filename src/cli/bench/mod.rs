@@ -6,6 +6,7 @@
 
 mod codec;
 mod consume;
+mod delivered;
 mod end_to_end;
 mod load;
 mod pace;

@@ -137,8 +137,7 @@ impl Core {
 
     fn append_auto(&mut self, stream: StreamNumber, entries: Vec<NewEntry>, now: Now) -> Result<()> {
         let ids = self.streams[&stream].stream.plan_ids(IdRequest::Auto, entries.len() as u32, now)?;
-        let entries: Vec<(EntryId, NewEntry)> = ids.ids().zip(entries).collect();
-        self.append(stream, &entries, now);
+        self.append(stream, ids, &entries, now);
         self.commit.require_sync();
         Ok(())
     }

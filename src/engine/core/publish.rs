@@ -168,26 +168,11 @@ impl Core {
             self.apply_stream_created(record);
         }
         let request = prepared.request;
-        let mut ids = plan.ids.ids();
-        let mut each = plan.events.as_ref().map(|_| Vec::with_capacity(request.entries.len()));
-        let mut remembered = Vec::new();
-        let mut fresh: Vec<(EntryId, NewEntry)> = Vec::with_capacity(plan.ids.count as usize);
-        for (n, entry) in request.entries.into_iter().enumerate() {
-            let known = plan.events.as_ref().map(|events| &events[n]);
-            if let (Some((_, Some(duplicate))), Some(each)) = (known, &mut each) {
-                each.push((*duplicate, true));
-                continue;
-            }
-            let Some(id) = ids.next() else { break };
-            if let (Some((Some(event_id), None)), Some(each)) = (known, &mut each) {
-                remembered.push((event_id.clone(), id));
-                each.push((id, false));
-            } else if let Some(each) = &mut each {
-                each.push((id, false));
-            }
-            fresh.push((id, entry));
-        }
-        self.append(plan.stream, &fresh, now);
+        let Fresh { entries, each, remembered } = match plan.events {
+            None => Fresh { entries: request.entries, each: None, remembered: Vec::new() },
+            Some(events) => Fresh::of(events, request.entries, plan.ids),
+        };
+        self.append(plan.stream, plan.ids, &entries, now);
         self.remember(plan.stream, request.producer, prepared.hash, plan.ids, remembered, now);
         if plan.durability == Durability::Fsync {
             self.commit.require_sync();
@@ -197,17 +182,17 @@ impl Core {
         Published { first: plan.ids.first, last: plan.ids.last(), count, duplicate: false, each }
     }
 
-    /// Appends entries with their ids to a stream.
-    pub(super) fn append(&mut self, stream: StreamNumber, entries: &[(EntryId, NewEntry)], now: Now) {
-        self.count_passed(stream, entries);
+    /// Appends entries to a stream, with these ids.
+    pub(super) fn append(&mut self, stream: StreamNumber, ids: IdRun, entries: &[NewEntry], now: Now) {
+        self.count_passed(stream, ids);
         let Some(slot) = self.streams.get_mut(&stream) else { return };
-        let mut bytes_ahead: usize = entries.iter().map(|(_, e)| e.bytes.len() + ENTRY_HEAD_BYTES).sum();
-        let total: u64 = entries.iter().map(|(_, e)| e.bytes.len() as u64).sum();
-        for (id, entry) in entries {
+        let total: usize = entries.iter().map(|e| e.bytes.len()).sum();
+        let mut bytes_ahead = total + entries.len() * ENTRY_HEAD_BYTES;
+        for (id, entry) in ids.ids().zip(entries) {
             let ordinal = slot.stream.appended;
-            let node_start = slot.stream.apply_entry(*id, entry.bytes.len() as u32);
+            let node_start = slot.stream.apply_entry(id, entry.bytes.len() as u32);
             let parts = BlockEntryParts {
-                id: *id,
+                id,
                 ordinal,
                 kind: entry.kind,
                 node_start,
@@ -219,11 +204,11 @@ impl Core {
         }
         slot.dirty = self.number;
         self.count(|c| &c.appended_entries, entries.len() as u64);
-        self.count(|c| &c.appended_bytes, total);
+        self.count(|c| &c.appended_bytes, total as u64);
     }
 
     /// A cursor that stands beyond the last entry counts as passed what is appended below it.
-    fn count_passed(&mut self, stream: StreamNumber, entries: &[(EntryId, NewEntry)]) {
+    fn count_passed(&mut self, stream: StreamNumber, ids: IdRun) {
         let Some(slot) = self.streams.get(&stream) else { return };
         let passed: Vec<CursorMoved> = slot
             .groups
@@ -231,7 +216,7 @@ impl Core {
             .filter_map(|number| self.groups.get(number).map(|slot| &slot.group))
             .filter(|group| group.cursor > slot.stream.last)
             .map(|group| {
-                let count = entries.iter().take_while(|(id, _)| *id <= group.cursor).count() as u64;
+                let count = ids.ids().take_while(|id| *id <= group.cursor).count() as u64;
                 let (group, cursor, cursor_ordinal) = (group.number, group.cursor, group.cursor_ordinal + count);
                 CursorMoved { stream, group, cursor, cursor_ordinal, skipped: 0 }
             })
@@ -306,6 +291,34 @@ impl Core {
         }
         self.commit.show(Show::Created(view));
         self.record(record, None);
+    }
+}
+
+/// The entries of a request that are no duplicates by their events' own ids, and what its answer says of each.
+struct Fresh {
+    entries: Vec<NewEntry>,
+    each: Option<Vec<(EntryId, bool)>>,
+    /// The events' ids to be remembered.
+    remembered: Vec<(String, EntryId)>,
+}
+
+impl Fresh {
+    fn of(events: Vec<(Option<String>, Option<EntryId>)>, entries: Vec<NewEntry>, ids: IdRun) -> Self {
+        let mut ids = ids.ids();
+        let mut fresh = Self { entries: Vec::new(), each: None, remembered: Vec::new() };
+        let mut each = Vec::with_capacity(entries.len());
+        for (entry, (event_id, duplicate)) in entries.into_iter().zip(events) {
+            if let Some(duplicate) = duplicate {
+                each.push((duplicate, true));
+                continue;
+            }
+            let Some(id) = ids.next() else { break };
+            fresh.remembered.extend(event_id.map(|event_id| (event_id, id)));
+            each.push((id, false));
+            fresh.entries.push(entry);
+        }
+        fresh.each = Some(each);
+        fresh
     }
 }
 
