@@ -57,6 +57,27 @@ async fn a_server_that_says_nothing_times_out() {
 }
 
 #[tokio::test]
+async fn what_is_no_server_of_ours_is_told_in_time_and_never_as_a_refusal() {
+    use std::io::{Read, Write};
+    for answer in [&b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"[..], b"-ERR unknown command\r\n", b""] {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", other.local_addr().expect("bound"));
+        std::thread::spawn(move || {
+            for mut stream in other.incoming().flatten() {
+                // Whoever asked may be gone already.
+                let _ = stream.read(&mut [0; 24]).and_then(|_| stream.write_all(answer));
+            }
+        });
+        let client = Client::builder(&url).connect_lazily().expect("valid");
+        let error = soon(client.publish("s", vec![Event::new("t", "")])).await.expect_err("nobody published it");
+        assert!(matches!(error.kind(), ErrorKind::Lost | ErrorKind::Unreachable), "{error:?}");
+        assert!((error.reason(), error.message().is_empty()) == (None, false), "{error:?}");
+        let tail = soon(client.stream("s").tail(StartAt::Earliest)).await;
+        assert!(tail.err().is_some_and(|error| error.kind() != ErrorKind::Refused), "a tail of nothing");
+    }
+}
+
+#[tokio::test]
 async fn refusals_have_reasons() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = start(&folder, &[]);
