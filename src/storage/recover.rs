@@ -292,7 +292,8 @@ impl Recovery<'_> {
             again.map_err(|error| failed("sealing", &id.name(), &error))?;
             return self.sealed(id, footer.end, &live.index);
         }
-        let synced = self.greatest_synced(&mut scanner)?;
+        let known = self.resume.map_or(LogPosition(0), |at| at.end);
+        let synced = scanner.greatest_synced(self.log.options.faults)?.max(known);
         let tail = self.visit_tail(&mut scanner, synced, &mut index)?;
         let used = scanner.used_until(tail.offset)?;
         let header = scanner.header;
@@ -326,22 +327,6 @@ impl Recovery<'_> {
             self.visit(&frame, scanner, index)?;
         }
         Ok(offset)
-    }
-
-    /// How far the log is known to have been synced, by all that is still legible in the last file.
-    fn greatest_synced(&self, scanner: &mut Scanner<'_>) -> Result<LogPosition> {
-        let mut synced = scanner.header.synced_to.max(self.resume.map_or(LogPosition(0), |at| at.end));
-        let mut offset = SEGMENT_HEADER_BYTES as u64;
-        let mut contiguous = offset;
-        while let Some((at, head, sizes)) = scanner.next_head(offset)? {
-            if at > contiguous && self.log.options.faults.cut_at_first_bad_frame() {
-                break;
-            }
-            synced = synced.max(head.synced_to);
-            contiguous += if at == contiguous { sizes.total as u64 } else { 0 };
-            offset = at + sizes.total as u64;
-        }
-        Ok(synced)
     }
 
     /// Hands on the frames of the last file up to the torn tail, where there is one.

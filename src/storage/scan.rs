@@ -13,6 +13,7 @@ use crate::format::segment::{
     BadHeader, FORMAT_VERSION, SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentFooter, SegmentHeader, SegmentKind,
     StoreId,
 };
+use crate::types::LogPosition;
 
 /// Bytes read at a time.
 const WINDOW_BYTES: u64 = 1 << 20;
@@ -133,6 +134,20 @@ impl<'a> Scanner<'a> {
             offset += FRAME_ALIGN as u64;
         }
         Ok(None)
+    }
+
+    /// How far the log is known to have been synced, by all that is legible in a file that was being written.
+    pub(super) fn greatest_synced(&mut self, faults: Faults) -> Result<LogPosition> {
+        let mut synced = self.header.synced_to;
+        let mut offset = SEGMENT_HEADER_BYTES as u64;
+        while let Some((at, head, sizes)) = self.next_head(offset)? {
+            if at > offset && faults.cut_at_first_bad_frame() {
+                break;
+            }
+            synced = synced.max(head.synced_to);
+            offset = at + sizes.total as u64;
+        }
+        Ok(synced)
     }
 
     /// Where the last byte ends, from this offset on, that is not zero; `offset` itself where all are.

@@ -59,7 +59,7 @@ impl Walk<'_> {
     /// Checks the frames up to `end`, or where there is none to the torn tail; answers the offset there.
     fn frames(&mut self, scanner: &mut Scanner<'_>, end: Option<LogPosition>, contents: &mut Contents) -> Result<u64> {
         // What lies below this was synced once; all of a sealed file was.
-        let synced = if end.is_some() { LogPosition(u64::MAX) } else { greatest_synced(scanner)? };
+        let synced = if end.is_some() { LogPosition(u64::MAX) } else { scanner.greatest_synced(Faults::default())? };
         let mut offset = SEGMENT_HEADER_BYTES as u64;
         while end.is_none_or(|end| scanner.header.position_at(offset) < end) {
             let position = scanner.header.position_at(offset);
@@ -195,17 +195,6 @@ impl Walk<'_> {
         }
         Ok(())
     }
-}
-
-/// How far the log is known to have been synced, by all that is legible in a file that was being written.
-fn greatest_synced(scanner: &mut Scanner<'_>) -> Result<LogPosition> {
-    let mut synced = scanner.header.synced_to;
-    let mut offset = SEGMENT_HEADER_BYTES as u64;
-    while let Some((at, head, sizes)) = scanner.next_head(offset)? {
-        synced = synced.max(head.synced_to);
-        offset = at + sizes.total as u64;
-    }
-    Ok(synced)
 }
 
 fn offset_of(error: &Error) -> u64 {
