@@ -209,6 +209,22 @@ pub struct FileSpan {
     pub bytes: u64,
 }
 
+impl FileSpan {
+    /// What these blocks of one stream are, in the order of the log; there is at least one.
+    pub fn of(file: FileId, stream: StreamNumber, blocks: &[BlockRef]) -> Self {
+        let (first, last) = (blocks.first(), blocks.last());
+        Self {
+            file,
+            stream,
+            first: first.map_or(EntryId::ZERO, |b| b.first),
+            last: last.map_or(EntryId::ZERO, |b| b.last),
+            first_ordinal: first.map_or(0, |b| b.first_ordinal),
+            count: blocks.iter().map(|b| u64::from(b.count)).sum(),
+            bytes: blocks.iter().map(|b| u64::from(b.bytes)).sum(),
+        }
+    }
+}
+
 /// What stands for an event type in blocks and indexes: equal types have equal hashes, not the reverse.
 pub fn type_hash(event_type: &str) -> u32 {
     xxhash_rust::xxh3::xxh3_64(event_type.as_bytes()) as u32

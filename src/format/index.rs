@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::block::{BlockMeta, BlockRef, FileId, FileSpan, TYPES_MAX};
 use super::crc;
 use super::cursor::{Cursor, put_id};
-use crate::types::{EntryId, StreamNumber};
+use crate::types::StreamNumber;
 
 /// Bytes of a stream's entry in the directory.
 pub const DIRECTORY_ENTRY_BYTES: usize = 88;
@@ -72,7 +72,7 @@ impl IndexBuilder {
 
     /// What the file holds of each stream, in the order of their numbers.
     pub fn spans(&self, file: FileId) -> Vec<FileSpan> {
-        self.streams.iter().map(|(stream, part)| part.span(file, *stream)).collect()
+        self.streams.iter().map(|(stream, part)| FileSpan::of(file, *stream, &part.blocks)).collect()
     }
 
     /// The index's bytes, for this offset in the file with this salt.
@@ -85,7 +85,7 @@ impl IndexBuilder {
             let start = parts.len();
             part.encode(&mut parts);
             let entry = DirectoryEntry {
-                span: part.span(FileId(0), *stream),
+                span: FileSpan::of(FileId(0), *stream, &part.blocks),
                 offset: at as u32,
                 length: (parts.len() - start) as u32,
                 blocks: part.blocks.len() as u32,
@@ -102,19 +102,6 @@ impl IndexBuilder {
 }
 
 impl StreamPart {
-    fn span(&self, file: FileId, stream: StreamNumber) -> FileSpan {
-        let (first, last) = (self.blocks.first(), self.blocks.last());
-        FileSpan {
-            file,
-            stream,
-            first: first.map_or(EntryId::ZERO, |b| b.first),
-            last: last.map_or(EntryId::ZERO, |b| b.last),
-            first_ordinal: first.map_or(0, |b| b.first_ordinal),
-            count: self.blocks.iter().map(|b| u64::from(b.count)).sum(),
-            bytes: self.blocks.iter().map(|b| u64::from(b.bytes)).sum(),
-        }
-    }
-
     fn encode(&self, out: &mut Vec<u8>) {
         for block in &self.blocks {
             put_id(out, block.first);

@@ -79,26 +79,11 @@ impl Contents {
         let agrees = expected.is_some_and(|(number, part)| {
             *number == entry.span.stream
                 && part.blocks == blocks
-                && part.span(self.file, *number) == entry.span
+                && FileSpan::of(self.file, *number, &part.blocks) == entry.span
                 && (entry.any_type || part.types.iter().all(|hash| types.contains(hash)))
         });
         let wrong = self.is_whole && !agrees;
         Ok(wrong
             .then(|| (place, format!("the index's entry of stream number {stream} does not agree with the frames"))))
-    }
-}
-
-impl Part {
-    fn span(&self, file: FileId, stream: StreamNumber) -> FileSpan {
-        let (first, last) = (&self.blocks[0], &self.blocks[self.blocks.len() - 1]);
-        FileSpan {
-            file,
-            stream,
-            first: first.first,
-            last: last.last,
-            first_ordinal: first.first_ordinal,
-            count: self.blocks.iter().map(|block| u64::from(block.count)).sum(),
-            bytes: self.blocks.iter().map(|block| u64::from(block.bytes)).sum(),
-        }
     }
 }
