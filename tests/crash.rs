@@ -12,7 +12,7 @@ use std::sync::Arc;
 use synapse::engine::EngineFaults;
 use synapse::error::Reason;
 use synapse::storage::sim::SimDisk;
-use synapse::storage::{Checked, Faults, Finding, Verifier};
+use synapse::storage::{Checked, Faults, Finding, MemoryIndex, Verifier};
 use world::{World, run_until_power_off};
 
 fn seeds() -> u64 {
@@ -23,8 +23,10 @@ fn seeds() -> u64 {
 fn crash_at(seed: u64, at: u64, faults: EngineFaults) -> Result<(), String> {
     let (disk, record) = run_until_power_off(seed, Some(at), faults);
     let survived = disk.crash();
-    let mut first =
-        World::open(&survived, seed, EngineFaults::default()).map_err(|e| format!("recovery refused: {e}"))?;
+    // The index survives every other crash.
+    let index = if at.is_multiple_of(2) { record.index.clone() } else { MemoryIndex::default() };
+    let mut first = World::open_with(&survived, &index, seed, EngineFaults::default())
+        .map_err(|e| format!("recovery refused: {e}"))?;
     let state = first.dump();
     record.check(&state)?;
     drop(first);

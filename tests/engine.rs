@@ -10,6 +10,8 @@ mod groups;
 mod index;
 #[path = "engine/index_bytes.rs"]
 mod index_bytes;
+#[path = "engine/reclaim.rs"]
+mod reclaim;
 #[path = "engine/retention.rs"]
 mod retention;
 #[path = "engine/streams.rs"]

@@ -95,6 +95,7 @@ fn block(from: &mut Unstructured<'_>) -> Result<BlockMeta> {
         bytes: from.arbitrary()?,
         types: from.arbitrary()?,
         any_type: from.arbitrary()?,
+        several_times: from.arbitrary()?,
     })
 }
 

@@ -11,8 +11,9 @@ use super::api::{
 };
 use super::reply::Reply;
 use super::retention::Retained;
+use super::sealed::Replacement;
 use super::view::StreamView;
-use crate::format::record::DeletedEntry;
+use crate::format::record::{DeletedEntry, FilesReplaced};
 use crate::group::{Candidate, DeliveryRequest};
 use crate::types::{
     ConsumerName, DeliveryNumber, EntryId, GroupName, GroupNumber, GroupSettings, IdRange, NewEntry, StreamName,
@@ -224,6 +225,14 @@ pub(crate) enum Command {
         reply: Reply<GroupInfo>,
     },
     /// The streams that are not to keep everything.
+    BeginSegment {
+        reply: Reply<()>,
+    },
+    ReplaceFiles {
+        change: FilesReplaced,
+        replacement: Replacement,
+        reply: Reply<()>,
+    },
     Retained {
         reply: Reply<Vec<Retained>>,
     },

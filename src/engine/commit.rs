@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::core::FrozenState;
 use super::reply::Release;
+use super::sealed::Replacement;
 use super::view::StreamView;
 use crate::clock::Now;
 use crate::format::block::{BlockBuilder, BlockMeta};
@@ -22,6 +23,7 @@ pub(crate) enum Show {
     Deleted(Arc<StreamView>),
     Trimmed(Arc<StreamView>, EntryId),
     EntriesDeleted(Arc<StreamView>, Vec<(EntryId, u32)>),
+    FilesReplaced(Replacement),
 }
 
 /// A block of a commit, for the core to offer to groups once it is durable.
@@ -43,8 +45,17 @@ pub(crate) struct Commit {
     pub(crate) sync: bool,
     pub(crate) shows: Vec<Show>,
     pub(crate) releases: Vec<Release>,
-    /// The state before this commit, for the index.
-    pub(crate) before: Option<FrozenState>,
+    /// The state before this commit, to be kept.
+    pub(crate) before: Option<CapturedState>,
+    /// Whether a new segment begins with it.
+    pub(crate) roll: bool,
+}
+
+/// A state, and where it goes.
+pub(crate) struct CapturedState {
+    pub(crate) state: FrozenState,
+    /// Whether it goes into a snapshot, too: the index alone is not the truth.
+    pub(crate) snapshot: bool,
 }
 
 enum Item {
@@ -59,6 +70,7 @@ pub(crate) struct CommitBuilder {
     open: HashMap<StreamNumber, usize>,
     cost: u64,
     sync: bool,
+    roll: bool,
     shows: Vec<Show>,
     releases: Vec<Release>,
 }
@@ -70,6 +82,7 @@ impl Default for CommitBuilder {
             open: HashMap::new(),
             cost: FRAME_COST_BASE,
             sync: false,
+            roll: false,
             shows: Vec::new(),
             releases: Vec::new(),
         }
@@ -92,6 +105,14 @@ impl CommitBuilder {
     /// Says that what it holds must be synced before it is answered.
     pub(crate) fn require_sync(&mut self) {
         self.sync = true;
+    }
+    /// Says that it begins a new segment, which takes so much room.
+    pub(crate) fn begin_segment(&mut self, cost: u64) {
+        (self.roll, self.sync, self.cost) = (true, true, cost);
+    }
+    /// Whether it begins a new segment.
+    pub(crate) fn begins_segment(&self) -> bool {
+        self.roll
     }
     /// Adds what is to be done once it is durable.
     pub(crate) fn on_durable(&mut self, release: Release) {
@@ -143,7 +164,7 @@ impl CommitBuilder {
 
     /// Closes the commit.
     pub(crate) fn finish(&mut self, number: u64, now: Now, clean_stop: bool) -> Commit {
-        let CommitBuilder { items, sync, shows, releases, .. } = std::mem::take(self);
+        let CommitBuilder { items, sync, roll, shows, releases, .. } = std::mem::take(self);
         let mut blocks = Vec::new();
         let mut records = Vec::with_capacity(items.len());
         for item in items {
@@ -159,7 +180,7 @@ impl CommitBuilder {
             }
         }
         let frame = FrameParts { now, records, clean_stop };
-        Commit { number, frame, blocks, sync, shows, releases, before: None }
+        Commit { number, frame, blocks, sync, shows, releases, before: None, roll }
     }
 }
 

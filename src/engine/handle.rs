@@ -141,6 +141,18 @@ impl Engine {
         }
     }
 
+    /// Gives back, now, the space of everything that no longer exists, so that none of its bytes are left in the data
+    /// directory; answers by how many bytes the files became smaller. One request waits at most.
+    pub async fn reclaim(&self) -> Result<u64> {
+        let shared = &self.0.shared;
+        let before = shared.counters.reclaimed_bytes.load(Ordering::Relaxed);
+        let (reply, answer) = super::reply::channel();
+        let asked = shared.reclaims.ask.try_send(reply);
+        asked.map_err(|_| Error::overloaded("the queue of requests to reclaim"))?;
+        answer.or_draining().await?;
+        Ok(shared.counters.reclaimed_bytes.load(Ordering::Relaxed) - before)
+    }
+
     /// Refuses new commands, ends waits, makes everything durable, leaves the mark of a clean stop and ends the
     /// threads. A second call waits for the first.
     pub async fn shutdown(&self) -> Result<()> {

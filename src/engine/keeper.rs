@@ -1,17 +1,21 @@
-//! The keeper: writes captured states into the index, beside everything else. Its failures end nothing.
+//! The keeper: writes captured states into the index and into snapshots, beside everything else. Its failures end
+//! nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crossbeam::channel::Receiver;
 
+use super::commit::CapturedState;
 use super::log_step::Captured;
 use super::shared::Shared;
 use crate::format::segment::StoreId;
-use crate::storage::{Checkpoint, StateIndex};
+use crate::storage::{Checkpoint, Snapshots, StateIndex};
 
 /// Owns the index.
 pub(crate) struct Keeper {
     pub(crate) index: Box<dyn StateIndex>,
+    pub(crate) snapshots: Snapshots,
     pub(crate) store: StoreId,
     pub(crate) shared: Arc<Shared>,
     pub(crate) captured: Receiver<Captured>,
@@ -33,10 +37,27 @@ impl Keeper {
     }
 
     fn save(&mut self, Captured { at, state }: Captured) {
+        let CapturedState { state, snapshot } = state;
         let checkpoint = Checkpoint { store: self.store, at, rows: state.into_rows().0 };
-        if let Err(error) = self.index.save(&checkpoint) {
+        let kept = !snapshot || self.save_snapshot(&checkpoint);
+        let indexed = self.index.save(&checkpoint);
+        if let Err(error) = &indexed {
             tracing::warn!(%error, "a checkpoint could not be written; the next start takes longer");
         }
+        if snapshot && kept && indexed.is_ok() {
+            self.shared.counters.kept_to.store(at.position.0, Ordering::Release);
+        }
         self.shared.set_indexing(false);
+    }
+
+    fn save_snapshot(&self, checkpoint: &Checkpoint) -> bool {
+        match self.snapshots.write(checkpoint) {
+            Ok(bytes) => self.shared.counters.snapshot_bytes.store(bytes, Ordering::Relaxed),
+            Err(error) => {
+                tracing::warn!(%error, "a snapshot could not be written; files that were given up stay for now");
+                return false;
+            }
+        }
+        true
     }
 }

@@ -10,8 +10,7 @@ use std::sync::atomic::Ordering;
 use crossbeam::channel::Sender;
 
 use super::cache::BlockCache;
-use super::commit::{Commit, Show};
-use super::core::FrozenState;
+use super::commit::{CapturedState, Commit, Show};
 use super::shared::Shared;
 use crate::error::Result;
 use crate::storage::{Appended, Log, ResumeAt};
@@ -27,7 +26,7 @@ pub(crate) struct LogStep {
 /// A state and its place in the log, which is synced beyond it.
 pub(crate) struct Captured {
     pub(crate) at: ResumeAt,
-    pub(crate) state: FrozenState,
+    pub(crate) state: CapturedState,
 }
 
 impl LogStep {
@@ -40,7 +39,10 @@ impl LogStep {
     /// Makes a commit durable, tells the core by `announce`, then releases its answers, in this order: whoever has an
     /// answer and asks again finds a core that knows. After a failure nothing is announced or released, now or later.
     pub(crate) fn write(&mut self, commit: Commit, announce: impl FnOnce()) -> Result<()> {
-        let Commit { frame, blocks, sync, shows, releases, before, .. } = commit;
+        let Commit { frame, blocks, sync, shows, releases, before, roll, .. } = commit;
+        if roll && let Some(sealed) = self.log.roll(frame.now)? {
+            self.shared.catalogue.seal(&sealed);
+        }
         let hasty = self.shared.options.faults.answer_before_sync();
         let appended = if frame.records.is_empty() && !frame.clean_stop { None } else { Some(self.log.append(frame)?) };
         if sync && !hasty {
@@ -67,9 +69,8 @@ impl LogStep {
         Ok(())
     }
 
-    fn hand_to_keeper(&self, appended: &Appended, state: FrozenState) {
+    fn hand_to_keeper(&self, appended: &Appended, state: CapturedState) {
         let at = ResumeAt { position: appended.position, end: appended.end, digest: appended.digest };
-        self.shared.set_indexing(true);
         // One at a time is captured, so there is room, but at a stop, which waits for the one before. Without a keeper
         // there is no index to write.
         if self.captured.send(Captured { at, state }).is_err() {
@@ -96,6 +97,7 @@ impl LogStep {
             }
             Show::Trimmed(view, before) => view.trim(self.shared.catalogue.files(), before),
             Show::EntriesDeleted(view, entries) => view.delete(entries.into_iter()),
+            Show::FilesReplaced(replacement) => self.shared.catalogue.replace(&replacement),
         }
     }
 

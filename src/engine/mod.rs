@@ -23,11 +23,13 @@ mod pool;
 mod publish;
 mod reader;
 mod rebuild;
+mod reclaim;
 mod recovery;
 mod reply;
 mod retention;
 mod sealed;
 mod shared;
+mod start;
 #[cfg(any(test, feature = "testing"))]
 pub mod stepped;
 mod streams;

@@ -1,6 +1,7 @@
 //! The parts of an engine, put together from a log: what threads run, and what tests step by hand.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crossbeam::channel::{Receiver, bounded};
 
@@ -13,15 +14,13 @@ use super::log_step::LogStep;
 use super::options::EngineOptions;
 use super::pool::{Pool, PoolJobs, pool};
 use super::reader::{Disk, Reader};
-use super::recovery::replay;
+use super::reclaim::{ReclaimStart, Reclaimer};
 use super::shared::Shared;
+use super::start::{Started, States, start};
 use crate::clock::Clock;
 use crate::error::{Reason, Result};
-use crate::format::segment::StoreId;
 use crate::limits;
-use crate::storage::{
-    Checkpoint, Files, Log, LogAllocator, LogExtent, LogOptions, Recovered, RecoveryReport, StateIndex,
-};
+use crate::storage::{Files, LogAllocator, LogOptions, RecoveryReport, Snapshots, StateIndex};
 use crate::types::LogPosition;
 
 /// Where salts of log files come from.
@@ -38,6 +37,8 @@ pub(crate) struct Parts {
     pub(crate) log: LogStep,
     pub(crate) allocator: LogAllocator,
     pub(crate) keeper: Keeper,
+    /// Taken by who runs it.
+    pub(crate) reclaimer: Option<Reclaimer>,
     pub(crate) report: RecoveryReport,
     /// Where the checkpoint stood from which replay began; `None` where there was none.
     pub(crate) resumed: Option<LogPosition>,
@@ -63,44 +64,27 @@ impl Parts {
         mut index: Box<dyn StateIndex>,
         options: EngineOptions,
         clock: Arc<dyn Clock>,
-        salts: Salts,
+        mut salts: Salts,
         progress: Progress<'_>,
     ) -> Result<Self> {
         options.validate()?;
         log_options.segment_bytes = options.segment_bytes;
         log_options.faults = options.faults.log;
         let store = log_options.store;
+        let seed = salts();
         let (sender, commands) = bounded(limits::QUEUE_COMMANDS_MAX);
         let cache = Arc::new(BlockCache::new(options.cache_bytes));
-        let checkpoint = fitting_checkpoint(&mut *index, &*files, store)?;
+        let snapshots = Snapshots::new(Arc::clone(&files), store);
+        let found = States { index: &mut *index, snapshots: &snapshots, files: &*files, store }.find()?;
         let fresh = || {
             let shared = Arc::new(Shared::new(options.clone(), Arc::clone(&clock), sender.clone()));
             (Core::new(Arc::clone(&shared)), shared)
         };
-        let (mut core, mut shared) = fresh();
-        let mut resume = None;
-        if let Some(checkpoint) = checkpoint {
-            match core.restore(&checkpoint.rows) {
-                Ok(()) => resume = Some(checkpoint.at),
-                Err(error) => {
-                    tracing::warn!(%error, "the index's checkpoint cannot be restored; the log is replayed");
-                    index.put_aside()?;
-                    (core, shared) = fresh();
-                }
-            }
-        }
-        let resumed = resume.map(|at| at.position);
-        let from = resumed.map_or(0, |at| at.0);
-        let total = LogExtent::of(&*files)?.map_or(0, |extent| extent.end_max.0.saturating_sub(from));
-        let visitor = &mut |recovered: Recovered<'_>| {
-            if let Recovered::Frame(frame) = recovered {
-                progress(Replay { done: frame.end.0.saturating_sub(from), total });
-            }
-            replay(&mut core, &recovered)
-        };
-        let (log, report) = Log::open(files, log_options, resume, clock.now(), salts, visitor)?;
+        let Started { mut core, shared, log, report, resumed, left_over } =
+            start(&found.states, fresh, Arc::clone(&files), log_options, &*clock, salts, progress)?;
+        shared.counters.kept_to.store(found.kept.0, Ordering::Relaxed);
         clock.resume(report.last);
-        let replayed_bytes = report.end.0.saturating_sub(resume.map_or(report.first, |at| at.position).0);
+        let replayed_bytes = report.end.0.saturating_sub(resumed.unwrap_or(report.first).0);
         core.start(log.planner(), replayed_bytes, clock.now());
         let mut allocator = log.allocator();
         allocator
@@ -110,21 +94,13 @@ impl Parts {
         let reader = Arc::new(Reader::new(log.reader(), Arc::clone(&cache), Arc::clone(shared.catalogue.files())));
         let (pool, jobs) = pool();
         let (capturing, captured) = bounded(1);
-        let keeper = Keeper { index, store, shared: Arc::clone(&shared), captured };
+        let keeper = Keeper { index, snapshots, store, shared: Arc::clone(&shared), captured };
+        let (log_reader, next_number) = (log.reader(), core.next_file);
+        let reclaim = ReclaimStart { log: log_reader, files, store, seed, next_number, left_over };
+        let reclaimer = Some(Reclaimer::new(&shared, reclaim));
         let log = LogStep::new(log, Arc::clone(&shared), cache, capturing);
-        Ok(Self { shared, reader, pool, jobs, commands, core, log, allocator, keeper, report, resumed })
+        Ok(Self { shared, reader, pool, jobs, commands, core, log, allocator, keeper, reclaimer, report, resumed })
     }
-}
-
-/// The index's checkpoint, where it is of this store and the log has what it rests on. A log that lost that is refused.
-fn fitting_checkpoint(index: &mut dyn StateIndex, files: &dyn Files, store: StoreId) -> Result<Option<Checkpoint>> {
-    let Some(checkpoint) = index.load()? else { return Ok(None) };
-    if checkpoint.store == store && Log::has(files, store, &checkpoint.at)? {
-        return Ok(Some(checkpoint));
-    }
-    tracing::warn!("the index belongs to another log; it is put aside and made anew");
-    index.put_aside()?;
-    Ok(None)
 }
 
 /// Runs what the core wants read; the answer goes back to it as a command.

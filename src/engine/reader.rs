@@ -82,6 +82,15 @@ pub(crate) struct Measure {
     pub(crate) bytes: u64,
 }
 
+impl Measure {
+    /// Adds a whole stretch, less what of it was deleted.
+    fn add(&mut self, view: &StreamView, (first, last): (EntryId, EntryId), count: u64, bytes: u64) {
+        let (deleted, deleted_bytes) = view.deleted_in(IdRange { first, last });
+        self.entries += count.saturating_sub(deleted);
+        self.bytes += bytes.saturating_sub(deleted_bytes);
+    }
+}
+
 impl Reader {
     pub(crate) fn new(log: LogReader, cache: Arc<BlockCache>, files: Arc<SealedFiles>) -> Self {
         Self { log, cache, files, indexes: Mutex::default(), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
@@ -103,44 +112,48 @@ impl Reader {
         bytes_max: usize,
         disk: Disk,
     ) -> Result<Option<Page>> {
-        let mut page = Page::default();
-        let mut bytes = 0;
-        let mut cursor = self.cursor(view, range, reverse, disk);
-        loop {
-            let batch = match (cursor.next_block(), page.entries.last()) {
-                (Err(error), Some(last)) if error.reason() == Reason::Corrupt => {
-                    page.next = if reverse { last.id.prev() } else { last.id.next() };
+        self.steadily(|| {
+            let mut page = Page::default();
+            let mut bytes = 0;
+            let mut cursor = self.cursor(view, range, reverse, disk);
+            loop {
+                let batch = match (cursor.next_block(), page.entries.last()) {
+                    (Err(error), Some(last)) if error.reason() == Reason::Corrupt => {
+                        page.next = if reverse { last.id.prev() } else { last.id.next() };
+                        return Ok(Some(page));
+                    }
+                    (batch, _) => batch?,
+                };
+                let Some(batch) = batch else { return Ok(None) };
+                if batch.is_empty() {
                     return Ok(Some(page));
                 }
-                (batch, _) => batch?,
-            };
-            let Some(batch) = batch else { return Ok(None) };
-            if batch.is_empty() {
-                return Ok(Some(page));
-            }
-            for entry in batch {
-                let full = page.entries.len() >= entries_max
-                    || (!page.entries.is_empty() && bytes + entry.bytes.len() > bytes_max);
-                if full {
-                    page.next = Some(entry.id);
-                    return Ok(Some(page));
+                for entry in batch {
+                    let full = page.entries.len() >= entries_max
+                        || (!page.entries.is_empty() && bytes + entry.bytes.len() > bytes_max);
+                    if full {
+                        page.next = Some(entry.id);
+                        return Ok(Some(page));
+                    }
+                    bytes += entry.bytes.len();
+                    page.entries.push(entry.into());
                 }
-                bytes += entry.bytes.len();
-                page.entries.push(entry.into());
             }
-        }
+        })
     }
 
     /// The first entry of the range that can be read: damaged blocks are stepped over.
     pub(crate) fn first(&self, view: &StreamView, range: IdRange, disk: Disk) -> Result<Option<Option<StoredEntry>>> {
-        let mut cursor = self.cursor(view, range, false, disk);
-        loop {
-            let before = cursor.rest;
-            match cursor.next_block() {
-                Err(error) if error.reason() == Reason::Corrupt && cursor.rest != before => {}
-                batch => return Ok(batch?.map(|entries| entries.into_iter().next().map(Into::into))),
+        self.steadily(|| {
+            let mut cursor = self.cursor(view, range, false, disk);
+            loop {
+                let before = cursor.rest;
+                match cursor.next_block() {
+                    Err(error) if error.reason() == Reason::Corrupt && cursor.rest != before => {}
+                    batch => return Ok(batch?.map(|entries| entries.into_iter().next().map(Into::into))),
+                }
             }
-        }
+        })
     }
 
     /// Entries after an id as candidates of a group, up to damage where there is some, with how far was looked.
@@ -152,157 +165,167 @@ impl Reader {
         with_keys: bool,
         disk: Disk,
     ) -> Result<Option<(Vec<Candidate>, EntryId)>> {
-        let Some(first) = after.next() else { return Ok(Some((Vec::new(), after))) };
-        let last = view.extent().last;
-        let mut out = Vec::new();
-        if first > last {
-            return Ok(Some((out, after)));
-        }
-        let mut cursor = self.cursor(view, IdRange { first, last }, false, disk);
-        while out.len() < max {
-            let batch = match cursor.next_block() {
-                Err(error) if error.reason() == Reason::Corrupt && !out.is_empty() => break,
-                batch => batch?,
-            };
-            let Some(batch) = batch else { return Ok(None) };
-            if batch.is_empty() {
-                return Ok(Some((out, last)));
+        self.steadily(|| {
+            let Some(first) = after.next() else { return Ok(Some((Vec::new(), after))) };
+            let last = view.extent().last;
+            let mut out = Vec::new();
+            if first > last {
+                return Ok(Some((out, after)));
             }
-            out.extend(batch.iter().map(|e| candidate(e, with_keys)));
-        }
-        let looked_to = out.last().map_or(last, |c: &Candidate| c.id);
-        Ok(Some((out, looked_to)))
+            let mut cursor = self.cursor(view, IdRange { first, last }, false, disk);
+            while out.len() < max {
+                let batch = match cursor.next_block() {
+                    Err(error) if error.reason() == Reason::Corrupt && !out.is_empty() => break,
+                    batch => batch?,
+                };
+                let Some(batch) = batch else { return Ok(None) };
+                if batch.is_empty() {
+                    return Ok(Some((out, last)));
+                }
+                out.extend(batch.iter().map(|e| candidate(e, with_keys)));
+            }
+            let looked_to = out.last().map_or(last, |c: &Candidate| c.id);
+            Ok(Some((out, looked_to)))
+        })
     }
 
     /// These entries, in the order of the ids (which rise); what no longer exists is left out.
     pub(crate) fn entries(&self, view: &StreamView, ids: &[EntryId], disk: Disk) -> Result<Option<Vec<StoredEntry>>> {
-        let mut out: Vec<StoredEntry> = Vec::with_capacity(ids.len());
-        let mut rest = ids;
-        let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(Some(out)) };
-        let mut cursor = self.cursor(view, IdRange { first: *first, last: *last }, false, disk);
-        while let Some(first) = rest.first() {
-            cursor.seek(IdRange { first: *first, last: *last });
-            let Some(batch) = cursor.next_block()? else { return Ok(None) };
-            let Some(end) = batch.last().map(|e| e.id) else { break };
-            let wanted = rest.partition_point(|id| *id <= end);
-            pick(&batch, &rest[..wanted], &mut out);
-            rest = &rest[wanted..];
-        }
-        Ok(Some(out))
+        self.steadily(|| {
+            let mut out: Vec<StoredEntry> = Vec::with_capacity(ids.len());
+            let mut rest = ids;
+            let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(Some(out)) };
+            let mut cursor = self.cursor(view, IdRange { first: *first, last: *last }, false, disk);
+            while let Some(first) = rest.first() {
+                cursor.seek(IdRange { first: *first, last: *last });
+                let Some(batch) = cursor.next_block()? else { return Ok(None) };
+                let Some(end) = batch.last().map(|e| e.id) else { break };
+                let wanted = rest.partition_point(|id| *id <= end);
+                pick(&batch, &rest[..wanted], &mut out);
+                rest = &rest[wanted..];
+            }
+            Ok(Some(out))
+        })
     }
 
     /// Entries ever appended up to and with this id.
     pub(crate) fn ordinal_after(&self, view: &StreamView, id: EntryId) -> Result<u64> {
+        let Some(bound) = id.next() else { return Ok(view.extent().appended) };
+        self.steadily(|| self.ordinal_of(view, bound))
+    }
+
+    /// Entries ever appended below this id. Of what stands between the id and the first entry that is found at or above
+    /// it, everything is gone, and so among the deleted.
+    fn ordinal_of(&self, view: &StreamView, bound: EntryId) -> Result<u64> {
         let extent = view.extent();
-        let Some(bound) = id.next() else { return Ok(extent.appended) };
-        let Some(place) = view.place_after(&self.files, bound) else { return Ok(extent.appended) };
+        let less_gone = |ordinal: u64, before: Option<EntryId>| {
+            let range = before.filter(|last| *last >= bound).map(|last| IdRange { first: bound, last });
+            ordinal - range.map_or(0, |range| view.deleted_in(range).0)
+        };
+        let nothing = || less_gone(extent.appended, Some(EntryId::MAX));
+        let Some(place) = view.place_after(&self.files, bound) else { return Ok(nothing()) };
         let blocks = self.blocks_of(view, place)?;
-        let Some(block) = blocks.iter().find(|b| b.last >= bound) else { return Ok(extent.appended) };
+        let Some(block) = blocks.iter().find(|b| b.last >= bound) else { return Ok(nothing()) };
         if block.first >= bound {
-            return Ok(block.first_ordinal);
+            return Ok(less_gone(block.first_ordinal, block.first.prev()));
         }
         let entry = self.view_of(block, Disk::Allowed)?.and_then(|v| v.entries_from(bound).next());
-        Ok(entry.map_or(block.first_ordinal, |e| e.ordinal))
+        let end = block.first_ordinal + u64::from(block.count);
+        Ok(entry.map_or_else(|| less_gone(end, Some(block.last)), |e| less_gone(e.ordinal, e.id.prev())))
     }
 
     /// What lies below an id.
     pub(crate) fn measure_below(&self, view: &StreamView, bound: EntryId) -> Result<Measure> {
-        let extent = view.extent();
-        let first = extent.trimmed_before;
-        let mut measure = Measure { ordinal: extent.appended, ..Measure::default() };
-        let mut from = Some(first);
-        while let Some(place) = from.and_then(|from| view.place_after(&self.files, from)) {
-            if let Place::File(place) = &place
-                && place.last < bound
-            {
-                let span = self.log.load_span(place.file, view.number, place.last)?;
-                if span.first >= first {
-                    measure.entries += span.count;
-                    measure.bytes += span.bytes;
-                    from = span.last.next();
-                    continue;
+        self.steadily(|| {
+            let mut measure = Measure { ordinal: self.ordinal_of(view, bound)?, ..Measure::default() };
+            let range = IdRange { first: view.extent().trimmed_before, last: bound };
+            let mut from = Some(range.first);
+            while let Some(place) = from.filter(|from| *from < bound).and_then(|f| view.place_after(&self.files, f)) {
+                if let Place::File(place) = &place
+                    && place.last < bound
+                {
+                    let span = self.log.load_span(place.file, view.number, place.last)?;
+                    if span.first >= range.first {
+                        measure.add(view, (span.first, span.last), span.count, span.bytes);
+                        from = span.last.next();
+                        continue;
+                    }
                 }
-            }
-            let blocks = self.blocks_of(view, place)?;
-            for block in blocks.iter().filter(|b| Some(b.last) >= from) {
-                if self.measure_block(&mut measure, block, IdRange { first, last: bound })? {
-                    return Ok(self.less_deleted(view, measure, first, bound));
+                let blocks = self.blocks_of(view, place)?;
+                for block in blocks.iter().filter(|b| Some(b.last) >= from && b.first < bound) {
+                    self.measure_block(view, &mut measure, block, range)?;
                 }
+                from = blocks.last().and_then(|b| b.last.next());
             }
-            from = blocks.last().and_then(|b| b.last.next());
-        }
-        Ok(self.less_deleted(view, measure, first, bound))
+            Ok(measure)
+        })
     }
 
-    /// Adds what a block has of a range without its last id; says whether it has that or what is beyond.
-    fn measure_block(&self, measure: &mut Measure, block: &BlockRef, range: IdRange) -> Result<bool> {
-        if block.first >= range.last {
-            measure.ordinal = measure.ordinal.min(block.first_ordinal);
-            return Ok(true);
-        }
+    /// Adds what a block has of a range without its last id.
+    fn measure_block(&self, view: &StreamView, measure: &mut Measure, block: &BlockRef, range: IdRange) -> Result<()> {
         if block.first >= range.first && block.last < range.last {
-            measure.entries += u64::from(block.count);
-            measure.bytes += u64::from(block.bytes);
-            return Ok(false);
+            measure.add(view, (block.first, block.last), u64::from(block.count), u64::from(block.bytes));
+            return Ok(());
         }
-        for entry in self.view_of(block, Disk::Allowed)?.into_iter().flat_map(|v| v.entries()) {
-            if entry.id >= range.last {
-                measure.ordinal = measure.ordinal.min(entry.ordinal);
-                return Ok(true);
-            }
-            if entry.id >= range.first {
-                measure.entries += 1;
-                measure.bytes += entry.bytes.len() as u64;
-            }
-        }
-        Ok(false)
+        let entries = self.view_of(block, Disk::Allowed)?.into_iter().flat_map(|v| v.entries());
+        let mut entries: Vec<BlockEntry> = entries.filter(|e| e.id >= range.first && e.id < range.last).collect();
+        view.retain_existing(&mut entries, |e| e.id);
+        measure.entries += entries.len() as u64;
+        measure.bytes += entries.iter().map(|e| e.bytes.len() as u64).sum::<u64>();
+        Ok(())
     }
 
-    fn less_deleted(&self, view: &StreamView, mut measure: Measure, first: EntryId, bound: EntryId) -> Measure {
-        let Some(last) = bound.prev().filter(|last| *last >= first) else { return measure };
-        let (entries, bytes) = view.deleted_in(IdRange { first, last });
-        measure.entries = measure.entries.saturating_sub(entries);
-        measure.bytes = measure.bytes.saturating_sub(bytes);
-        measure
+    /// Reads, and reads again where it failed because files were replaced meanwhile.
+    fn steadily<T>(&self, read: impl Fn() -> Result<T>) -> Result<T> {
+        loop {
+            let replaced = self.files.replaced();
+            match read() {
+                Err(_) if self.files.replaced() != replaced => {}
+                done => return done,
+            }
+        }
     }
 
     /// The smallest id such that the entries from it on fit the bounds; `None` where everything does. Only the block in
     /// which the bound falls is read.
     pub(crate) fn bound_keeping(&self, view: &StreamView, entries_max: u64, bytes_max: u64) -> Result<Option<EntryId>> {
-        let trimmed = view.extent().trimmed_before;
-        let mut budget = Budget { entries: entries_max, bytes: bytes_max };
-        let mut to = Some(EntryId::MAX);
-        while let Some(last) = to {
-            let Some(place) = view.place_before(&self.files, last) else { return Ok(None) };
-            let mut before = None;
-            if let Place::File(place) = &place {
-                if place.last < trimmed {
-                    return Ok(None);
-                }
-                let span = self.log.load_span(place.file, view.number, place.last)?;
-                let whole = span.first >= trimmed && span.last <= last;
-                if span.first > last || whole && budget.takes(view, (span.first, span.last), span.count, span.bytes) {
-                    to = place.before;
-                    continue;
-                }
-                before = Some(place.before);
-            }
-            let blocks = self.blocks_of(view, place)?;
-            to = None;
-            for block in blocks.iter().rev().filter(|b| b.first <= last && b.last >= trimmed) {
-                let whole = block.first >= trimmed && block.last <= last;
-                let (count, bytes) = (u64::from(block.count), u64::from(block.bytes));
-                if !whole || !budget.takes(view, (block.first, block.last), count, bytes) {
-                    let range = IdRange { first: trimmed, last };
-                    if let Some(bound) = self.bound_within(view, block, range, &mut budget)? {
-                        return Ok(Some(bound));
+        self.steadily(|| {
+            let trimmed = view.extent().trimmed_before;
+            let mut budget = Budget { entries: entries_max, bytes: bytes_max };
+            let mut to = Some(EntryId::MAX);
+            while let Some(last) = to {
+                let Some(place) = view.place_before(&self.files, last) else { return Ok(None) };
+                let mut before = None;
+                if let Place::File(place) = &place {
+                    if place.last < trimmed {
+                        return Ok(None);
                     }
+                    let span = self.log.load_span(place.file, view.number, place.last)?;
+                    let whole = span.first >= trimmed && span.last <= last;
+                    if span.first > last || whole && budget.takes(view, (span.first, span.last), span.count, span.bytes)
+                    {
+                        to = place.before;
+                        continue;
+                    }
+                    before = Some(place.before);
                 }
-                to = block.first.prev();
+                let blocks = self.blocks_of(view, place)?;
+                to = None;
+                for block in blocks.iter().rev().filter(|b| b.first <= last && b.last >= trimmed) {
+                    let whole = block.first >= trimmed && block.last <= last;
+                    let (count, bytes) = (u64::from(block.count), u64::from(block.bytes));
+                    if !whole || !budget.takes(view, (block.first, block.last), count, bytes) {
+                        let range = IdRange { first: trimmed, last };
+                        if let Some(bound) = self.bound_within(view, block, range, &mut budget)? {
+                            return Ok(Some(bound));
+                        }
+                    }
+                    to = block.first.prev();
+                }
+                to = before.unwrap_or(to);
             }
-            to = before.unwrap_or(to);
-        }
-        Ok(None)
+            Ok(None)
+        })
     }
 
     /// Spends the budget on the entries of one block, last first; where it does not suffice, the first id that is kept.
@@ -328,19 +351,32 @@ impl Reader {
 
     /// The smallest id from which on no entry was appended before this wall time; `None` where all are younger.
     pub(crate) fn bound_younger(&self, view: &StreamView, oldest_ms: u64) -> Result<Option<EntryId>> {
-        let mut from = Some(view.extent().trimmed_before);
-        let mut old = false;
-        while let Some(place) = from.and_then(|from| view.place_after(&self.files, from)) {
-            let blocks = self.blocks_of(view, place)?;
-            for block in blocks.iter().filter(|b| Some(b.last) >= from) {
-                if block.append_ms >= oldest_ms {
-                    return Ok(old.then_some(block.first));
+        self.steadily(|| {
+            let mut from = Some(view.extent().trimmed_before);
+            let mut old = false;
+            while let Some(place) = from.and_then(|from| view.place_after(&self.files, from)) {
+                let blocks = self.blocks_of(view, place)?;
+                for block in blocks.iter().filter(|b| Some(b.last) >= from) {
+                    if block.append_ms >= oldest_ms {
+                        return Ok(old.then_some(block.first));
+                    }
+                    if block.several_times
+                        && let Some(young) = self.first_since(block, oldest_ms)?
+                    {
+                        return Ok(Some(young));
+                    }
+                    old = true;
                 }
-                old = true;
+                from = blocks.last().and_then(|b| b.last.next());
             }
-            from = blocks.last().and_then(|b| b.last.next());
-        }
-        Ok(old.then_some(EntryId::MAX))
+            Ok(old.then_some(EntryId::MAX))
+        })
+    }
+
+    /// The first entry of a block that was appended at this wall time or later.
+    fn first_since(&self, block: &BlockRef, oldest_ms: u64) -> Result<Option<EntryId>> {
+        let entries = self.view_of(block, Disk::Allowed)?.into_iter().flat_map(|v| v.entries());
+        Ok(entries.into_iter().find(|e| e.append_ms >= oldest_ms).map(|e| e.id))
     }
 
     /// A walk over the existing entries of a range, a block at a time.

@@ -1,8 +1,8 @@
 //! Making the index anew from the log, of a data directory that nobody has open.
 //!
 //! An ordinary start comes first: it recovers what a crash left with all that the old index knows of it, and stops in
-//! order. Where that start used a checkpoint, a second one replays the log from its beginning, and only once that
-//! succeeded is the old index put aside for the new one. Whatever fails before that leaves the old index in its place.
+//! order. Where that start used a checkpoint, a second one replays the log from its last snapshot, or its beginning, and
+//! only once that succeeded is the old index put aside for the new one. Whatever fails before that leaves the old index in its place.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ fn replay<I: StateIndex + 'static>(
     let clock: Arc<dyn Clock> = SystemClock::new();
     let engine = Engine::open_store(store, index, options, clock, progress)?;
     let (report, stats) = (engine.recovery(), engine.stats());
-    let bytes = report.end.0 - report.first.0;
+    let bytes = report.end.0 - engine.resumed_from().unwrap_or(report.first).0;
     let rebuilt = Rebuilt { frames: report.frames, bytes, streams: stats.streams, groups: stats.groups };
     engine.0.stop()?;
     let (resumed, end) = (engine.resumed_from().is_some(), LogPosition(engine.stats().synced_to));

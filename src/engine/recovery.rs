@@ -103,6 +103,7 @@ fn replay_effect(core: &mut Core, effect: Effect) -> Result<()> {
         Effect::Returned(e) => group(core, e.group)?.apply_returned(&e),
         Effect::Extended(e) => group(core, e.group)?.apply_extended(&e),
         Effect::Revived(e) => group(core, e.group)?.apply_revived(&e),
+        Effect::FilesReplaced(e) => core.apply_files_replaced(&e),
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 
 use parking_lot::RwLock;
 
-use crate::storage::FileId;
-use crate::types::EntryId;
+use crate::storage::{FileId, SealedSegment};
+use crate::types::{EntryId, LogPosition, StreamNumber};
 
 /// A sealed file in the views: used again after the file is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +20,33 @@ pub(crate) struct FileNumber(u32);
 pub(crate) struct FileUse {
     /// The file.
     pub(crate) file: FileId,
+    /// The stretch of the log that it stands for.
+    pub(crate) from: LogPosition,
+    /// Where that ends.
+    pub(crate) to: LogPosition,
+    /// Length of the file in bytes.
+    pub(crate) length: u64,
     /// Streams that have entries in it.
     pub(crate) streams: u64,
     /// Bytes of payloads in the spans of those streams. A span counts until all of it is trimmed.
     pub(crate) bytes: u64,
     /// Bytes of payloads that the file holds.
     pub(crate) bytes_held: u64,
+    /// Entries that it holds.
+    pub(crate) entries_held: u64,
+    /// Whether views have taken what it holds of their streams.
+    settled: bool,
+}
+
+/// Files that are given up, and what stands for them.
+#[derive(Debug, Default)]
+pub(crate) struct Replacement {
+    /// The files that are given up.
+    pub(crate) old: Vec<FileId>,
+    /// The rewritten ones.
+    pub(crate) new: Vec<SealedSegment>,
+    /// The streams that have entries in the old ones.
+    pub(crate) streams: Vec<StreamNumber>,
 }
 
 /// All sealed files.
@@ -35,6 +56,7 @@ pub(crate) struct SealedFiles(RwLock<Table>);
 #[derive(Debug, Default)]
 struct Table {
     by_number: Vec<Option<FileUse>>,
+    replaced: u64,
     by_id: HashMap<FileId, FileNumber>,
 }
 
@@ -45,7 +67,17 @@ impl SealedFiles {
         if let Some(number) = table.by_id.get(&file) {
             return *number;
         }
-        let unused = FileUse { file, streams: 0, bytes: 0, bytes_held: 0 };
+        let unused = FileUse {
+            file,
+            from: LogPosition(0),
+            to: LogPosition(0),
+            length: 0,
+            streams: 0,
+            bytes: 0,
+            bytes_held: 0,
+            entries_held: 0,
+            settled: false,
+        };
         let free = table.by_number.iter().position(Option::is_none);
         let at = free.unwrap_or(table.by_number.len());
         match table.by_number.get_mut(at) {
@@ -62,9 +94,24 @@ impl SealedFiles {
         self.0.read().by_number[number.0 as usize].expect("a file that a span names is known").file
     }
 
-    /// Notes what a file holds.
-    pub(super) fn note_held(&self, number: FileNumber, bytes: u64) {
-        self.change(number, |file| file.bytes_held = bytes);
+    /// How often files were replaced by others.
+    pub(crate) fn replaced(&self) -> u64 {
+        self.0.read().replaced
+    }
+
+    /// Says that views name other files now.
+    pub(super) fn note_replaced(&self) {
+        self.0.write().replaced += 1;
+    }
+
+    /// Notes what a file holds, once views took their spans of it: from now on it is one of those in use.
+    pub(super) fn settle(&self, number: FileNumber, sealed: &SealedSegment) {
+        self.change(number, |file| {
+            (file.from, file.to, file.length) = (sealed.from, sealed.end, sealed.length);
+            file.bytes_held = sealed.spans.iter().map(|span| span.bytes).sum();
+            file.entries_held = sealed.spans.iter().map(|span| span.count).sum();
+            file.settled = true;
+        });
     }
 
     /// Notes spans that views took.
@@ -91,13 +138,15 @@ impl SealedFiles {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "for what gives space back"))]
-    /// All sealed files that are not forgotten, in no order that matters.
+    /// All sealed files that are not forgotten, in the order of what they stand for.
     pub(crate) fn uses(&self) -> Vec<FileUse> {
-        self.0.read().by_number.iter().flatten().copied().collect()
+        let table = self.0.read();
+        let settled = table.by_number.iter().flatten().filter(|known| known.settled);
+        let mut uses: Vec<FileUse> = settled.copied().collect();
+        uses.sort_unstable_by_key(|file| (file.from, file.file));
+        uses
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "for what gives space back"))]
     /// Forgets a file that no view names any more; says whether it did.
     pub(crate) fn forget(&self, file: FileId) -> bool {
         let mut table = self.0.write();
@@ -277,7 +326,6 @@ mod tests {
     fn files_count_what_views_have_and_are_forgotten_without_it() {
         let files = SealedFiles::default();
         let (one, two) = (files.number(FileId(8)), files.number(FileId(16)));
-        files.note_held(one, 9);
         files.took(one, 1, 5);
         files.took(two, 2, 7);
         let mut list = SpanList::default();
@@ -285,9 +333,14 @@ mod tests {
             list.insert(span);
         }
         list.drop_below(EntryId::new(2, 0), &files);
+        assert!(files.uses().is_empty(), "none is settled");
+        for (number, file) in [(one, 8), (two, 16)] {
+            let (from, end) = (LogPosition(file), LogPosition(file + 8));
+            files.settle(number, &SealedSegment { file: FileId(file), from, end, length: 9, spans: Vec::new() });
+        }
         let mut uses = files.uses();
         uses.sort_by_key(|u| u.file);
-        assert_eq!(uses[0], FileUse { file: FileId(8), streams: 0, bytes: 0, bytes_held: 9 });
+        assert_eq!((uses[0].file, uses[0].streams, uses[0].bytes, uses[0].length), (FileId(8), 0, 0, 9));
         assert_eq!((uses[1].streams, uses[1].bytes), (2, 7));
         assert!(files.forget(FileId(8)) && !files.forget(FileId(16)) && !files.forget(FileId(8)));
         assert_eq!((files.number(FileId(24)), files.file(two)), (one, FileId(16)));

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use crossbeam::channel::{Sender, TrySendError};
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::{Mutex, RwLock};
 
 use super::command::Command;
 use super::options::EngineOptions;
-use super::reply::Release;
+use super::reply::{Release, Reply};
 use super::view::Catalogue;
 use crate::clock::Clock;
 use crate::error::{Error, Reason, Result};
@@ -20,6 +20,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) commands: Sender<Command>,
     pub(crate) catalogue: Catalogue,
+    pub(crate) reclaims: ReclaimRequests,
     pub(crate) counters: Counters,
     /// Called once the engine has stopped.
     pub(crate) stopped: Mutex<Vec<Release>>,
@@ -29,6 +30,20 @@ pub(crate) struct Shared {
     dead: AtomicBool,
     indexing: AtomicBool,
     failure: RwLock<Option<Error>>,
+}
+
+/// Requests to give back everything at once, one waiting at most.
+pub(crate) struct ReclaimRequests {
+    pub(crate) ask: Sender<Reply<()>>,
+    /// Taken by who answers them: with that, they end.
+    pub(crate) asked: Mutex<Option<Receiver<Reply<()>>>>,
+}
+
+impl Default for ReclaimRequests {
+    fn default() -> Self {
+        let (ask, asked) = bounded(1);
+        Self { ask, asked: Mutex::new(Some(asked)) }
+    }
 }
 
 /// Counts since start.
@@ -46,6 +61,12 @@ pub(crate) struct Counters {
     pub(crate) groups: AtomicU64,
     pub(crate) log_end: AtomicU64,
     pub(crate) synced_to: AtomicU64,
+    /// Both the index and a snapshot hold the state at this position of the log or a later one.
+    pub(crate) kept_to: AtomicU64,
+    /// Bytes of the last snapshot.
+    pub(crate) snapshot_bytes: AtomicU64,
+    /// Bytes of files that were given up, less those of what stands for them.
+    pub(crate) reclaimed_bytes: AtomicU64,
 }
 
 impl Shared {
@@ -55,6 +76,7 @@ impl Shared {
             clock,
             commands,
             catalogue: Catalogue::default(),
+            reclaims: ReclaimRequests::default(),
             counters: Counters::default(),
             stopped: Mutex::default(),
             queued_bytes: AtomicUsize::new(0),

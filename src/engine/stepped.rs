@@ -9,9 +9,10 @@ use std::task::{Context, Poll, Waker};
 use super::handle::Engine;
 use super::options::EngineOptions;
 use super::parts::{Parts, run_job};
+use super::reclaim::Amount;
 use super::retention::Retainer;
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::storage::{Files, LogOptions, MemoryIndex, RecoveryReport, StateIndex};
 
 /// Rounds after which an engine that still moves, or a future that still waits, is taken to do so for ever.
@@ -117,6 +118,32 @@ impl Stepped {
     pub fn retain(&mut self) {
         let retainer = Arc::clone(&self.retainer);
         self.run(retainer.step());
+    }
+
+    /// Gives back the space of what no longer exists, once, where it is worth it; says whether it did anything.
+    pub fn reclaim(&mut self) -> bool {
+        let Some(mut reclaimer) = self.parts.reclaimer.take() else { return false };
+        let any = self.run(reclaimer.step(Amount::Worthwhile));
+        self.parts.reclaimer = Some(reclaimer);
+        any
+    }
+
+    /// Gives back the space of whatever no longer exists.
+    pub fn reclaim_all(&mut self) -> Result<()> {
+        let Some(mut reclaimer) = self.parts.reclaimer.take() else { return Ok(()) };
+        let mut done = self.run(reclaimer.begin_segment());
+        while done.is_ok() {
+            match self.run(reclaimer.reclaim(Amount::Everything)) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => done = Err(error),
+            }
+        }
+        if done.is_ok() && !reclaimer.is_done() {
+            done = Err(Error::internal("files that were given up could not be removed"));
+        }
+        self.parts.reclaimer = Some(reclaimer);
+        done
     }
 
     /// Stops in order: everything is written, then the mark of a clean stop. Nothing is taken afterwards.

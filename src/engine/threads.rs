@@ -15,10 +15,11 @@ use super::log_step::LogStep;
 use super::parts::{Parts, run_job};
 use super::pool::Pool;
 use super::reader::Reader;
+use super::reclaim::{Amount, Reclaimer};
 use super::retention::Retainer;
 use super::shared::Shared;
 use crate::clock::Now;
-use crate::error::Error;
+use crate::error::{Error, Reason, Result};
 use crate::limits;
 use crate::storage::{AllocatorStep, LogAllocator};
 
@@ -31,8 +32,14 @@ const WAIT_MAX: Duration = Duration::from_millis(500);
 /// An `os` commit is synced once the log thread was idle for so long.
 const IDLE_SYNC_DELAY: Duration = Duration::from_millis(5);
 
-/// How often retention is looked after.
+/// How often retention is looked after at least, and how often it is asked whether much was written since.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
+const RETENTION_TICK: Duration = Duration::from_millis(100);
+/// How often it is looked whether space can be given back; no more than a twentieth of the time goes into looking.
+const RECLAIM_INTERVAL: Duration = Duration::from_millis(250);
+const RECLAIM_SHARE: u32 = 20;
+/// How long it waits for the keeper of the index, which takes one state at a time.
+const RECLAIM_RETRY: Duration = Duration::from_millis(20);
 /// How long the allocator waits before it looks whether the engine stops, or a full disk has room again.
 const ALLOCATOR_WAIT: Duration = Duration::from_millis(100);
 
@@ -47,7 +54,8 @@ pub(crate) struct Threads {
     log: Option<JoinHandle<()>>,
     keeper: Option<JoinHandle<()>>,
     retainer: Option<JoinHandle<()>>,
-    /// Dropped to end the retainer.
+    reclaimer: Option<JoinHandle<()>>,
+    /// Dropped to end the retainer and the reclaimer.
     retaining: Option<Sender<()>>,
     others: Vec<JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
@@ -56,7 +64,7 @@ pub(crate) struct Threads {
 impl Threads {
     /// Starts the threads over these parts.
     pub(crate) fn start(parts: Parts) -> std::io::Result<Self> {
-        let Parts { shared, reader, pool, jobs, commands, core, log, allocator, keeper, .. } = parts;
+        let Parts { shared, reader, pool, jobs, commands, core, log, allocator, keeper, reclaimer, .. } = parts;
         let (commits, to_write) = bounded(limits::COMMITS_IN_FLIGHT_MAX);
         let (events, done) = bounded(limits::COMMITS_IN_FLIGHT_MAX + 1);
         let stopping = Arc::new(AtomicBool::new(false));
@@ -69,7 +77,14 @@ impl Threads {
         others.push(spawn("synapse-space", &shared, move || allocate(allocator, &allocating, &stop))?);
         let (retaining, ended) = bounded(0);
         let retainer = Retainer::new(&shared, &reader);
-        let retainer = spawn("synapse-retain", &shared, move || retain(&retainer, &ended))?;
+        let (looking, stop) = (Arc::clone(&shared), ended.clone());
+        let retainer = spawn("synapse-retain", &shared, move || retain(&retainer, &looking, &ended))?;
+        let reclaimer = reclaimer.map(Reclaimer::paced);
+        let reclaimed = Arc::clone(&shared);
+        let reclaimer = reclaimer.map(|reclaimer| {
+            spawn("synapse-reclaim", &shared, move || Reclaiming { reclaimer, shared: reclaimed }.run(&stop))
+        });
+        let reclaimer = reclaimer.transpose()?;
         let keeper = spawn_beside("synapse-index", move || keeper.run())?;
         let writer = Writer { step: log, shared: Arc::clone(&shared) };
         let log = spawn("synapse-log", &shared, move || writer.run(&to_write, &events))?;
@@ -80,6 +95,7 @@ impl Threads {
             log: Some(log),
             keeper: Some(keeper),
             retainer: Some(retainer),
+            reclaimer,
             retaining: Some(retaining),
             others,
             stopping,
@@ -90,8 +106,9 @@ impl Threads {
     /// last handle.
     pub(crate) fn join(&mut self) {
         self.retaining = None;
-        let own = [self.core.take(), self.log.take(), self.keeper.take(), self.retainer.take()];
-        for handle in own.into_iter().flatten() {
+        let beside = [self.retainer.take(), self.reclaimer.take()];
+        let own = [self.core.take(), self.log.take(), self.keeper.take()].into_iter().chain(beside);
+        for handle in own.flatten() {
             // A panic was noted by the thread itself.
             let _ = handle.join();
         }
@@ -282,10 +299,70 @@ impl Writer {
     }
 }
 
-/// Keeps retention, until the other end is dropped.
-fn retain(retainer: &Retainer, ended: &Receiver<()>) {
-    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(RETENTION_INTERVAL) {
-        futures::executor::block_on(retainer.step());
+/// Keeps retention, until the other end is dropped: once a second, and once a quarter of a segment was written.
+fn retain(retainer: &Retainer, shared: &Shared, ended: &Receiver<()>) {
+    let (mut since, mut from) = (Duration::ZERO, 0);
+    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(RETENTION_TICK) {
+        since += RETENTION_TICK;
+        let end = shared.counters.log_end.load(Ordering::Relaxed);
+        if since >= RETENTION_INTERVAL || end.saturating_sub(from) >= shared.options.segment_bytes / 4 {
+            futures::executor::block_on(retainer.step());
+            (since, from) = (Duration::ZERO, end);
+        }
+    }
+}
+
+/// The reclaim thread.
+struct Reclaiming {
+    reclaimer: Reclaimer,
+    shared: Arc<Shared>,
+}
+
+impl Reclaiming {
+    /// Gives back space where it is worth it, and everything where that is asked for, until the other end is dropped.
+    fn run(mut self, ended: &Receiver<()>) {
+        let Some(requests) = self.shared.reclaims.asked.lock().take() else { return };
+        let mut pause = RECLAIM_INTERVAL;
+        loop {
+            select_biased! {
+                recv(ended) -> _ => return,
+                recv(requests) -> request => if let Ok(reply) = request {
+                    reply.send(self.everything());
+                },
+                default(pause) => pause = self.look(),
+            }
+        }
+    }
+
+    /// Gives back what is worth it; answers how long to wait then.
+    fn look(&mut self) -> Duration {
+        let since = self.shared.clock.now().engine_ms;
+        while futures::executor::block_on(self.reclaimer.step(Amount::Worthwhile)) {
+            if self.shared.is_draining() {
+                break;
+            }
+        }
+        let took = Duration::from_millis(self.shared.clock.now().engine_ms.saturating_sub(since));
+        RECLAIM_INTERVAL.max(took * RECLAIM_SHARE).min(RETENTION_INTERVAL * 10)
+    }
+
+    fn everything(&mut self) -> Result<()> {
+        self.again(|reclaimer| futures::executor::block_on(reclaimer.begin_segment()))?;
+        while self.again(|reclaimer| futures::executor::block_on(reclaimer.reclaim(Amount::Everything)))? {}
+        while !self.reclaimer.is_done() && !self.shared.is_draining() {
+            std::thread::sleep(RECLAIM_RETRY);
+        }
+        Ok(())
+    }
+
+    /// Tries again as long as somebody else is busy.
+    fn again<T>(&mut self, work: impl Fn(&mut Reclaimer) -> Result<T>) -> crate::error::Result<T> {
+        loop {
+            match work(&mut self.reclaimer) {
+                Err(error) if error.reason() == Reason::Overloaded => std::thread::sleep(RECLAIM_RETRY),
+                done => return done,
+            }
+        }
     }
 }
 

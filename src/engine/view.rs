@@ -11,7 +11,7 @@ use std::sync::Arc;
 use event_listener::{Event, EventListener};
 use parking_lot::RwLock;
 
-use super::sealed::{FileNumber, SealedFiles, Span, SpanList};
+use super::sealed::{FileNumber, Replacement, SealedFiles, Span, SpanList};
 use crate::format::block::{BlockRef, FileSpan};
 use crate::storage::{FileId, SealedSegment};
 use crate::stream::DeletedIds;
@@ -56,6 +56,17 @@ pub(crate) struct FilePlace {
     pub(crate) last: EntryId,
     /// The last entry in the file before, where there is one: where the stretch begins only the file's index says.
     pub(crate) before: Option<EntryId>,
+}
+
+/// What no longer exists of a stretch of a stream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Removed {
+    /// Whether the whole stream is gone.
+    pub(crate) gone: bool,
+    /// The smallest id that may exist.
+    pub(crate) trimmed_before: EntryId,
+    /// Entries at or above it that were deleted singly, with their bytes, in id order.
+    pub(crate) deleted: Vec<(EntryId, u32)>,
 }
 
 /// What a view says in a few numbers.
@@ -229,6 +240,34 @@ impl StreamView {
         list.retain(|e| id(e) >= s.trimmed_before && !s.deleted.contains(id(e)));
     }
 
+    /// What no longer exists of a range.
+    pub(crate) fn removed_in(&self, range: IdRange) -> Removed {
+        let s = self.state.read();
+        let deleted = s.deleted.range(range).collect();
+        Removed { trimmed_before: s.trimmed_before, deleted, gone: s.gone }
+    }
+
+    /// The parts of files that may hold entries which no longer exist: the first one, where anything was trimmed, and
+    /// those in which single entries were deleted.
+    pub(crate) fn thinned(&self, files: &SealedFiles) -> Vec<FilePlace> {
+        let s = self.state.read();
+        let mut deleted = s.deleted.iter().map(|(id, _)| id).peekable();
+        let mut places = Vec::new();
+        for at in 0.. {
+            let Some(span) = s.spans.get(at) else { break };
+            let mut thinned = at == 0 && s.trimmed_before > EntryId::ZERO;
+            while deleted.next_if(|id| *id <= span.last).is_some() {
+                thinned = true;
+            }
+            if thinned && let Some(Place::File(place)) = s.file_place(files, at) {
+                places.push(place);
+            } else if deleted.peek().is_none() {
+                break;
+            }
+        }
+        places
+    }
+
     /// How many entries of a range were deleted singly, and their bytes.
     pub(crate) fn deleted_in(&self, range: IdRange) -> (u64, u64) {
         self.state.read().deleted.measure(range)
@@ -277,29 +316,46 @@ impl Catalogue {
     pub(crate) fn seal(&self, sealed: &SealedSegment) {
         let number = self.files.number(sealed.file);
         let streams = self.streams.read();
-        let (mut held, mut taken, mut bytes) = (0, 0, 0);
+        let (mut taken, mut bytes) = (0, 0);
         for span in &sealed.spans {
-            held += span.bytes;
             if streams.by_number.get(&span.stream).is_some_and(|view| view.seal(number, span)) {
                 taken += 1;
                 bytes += span.bytes;
             }
         }
-        self.files.note_held(number, held);
         self.files.took(number, taken, bytes);
+        self.files.settle(number, sealed);
     }
-    /// Shows rewritten files in the place of others, to these streams: all that had entries in those.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for what gives space back"))]
-    pub(crate) fn replace(&self, streams: &[StreamNumber], old: &[FileId], new: &[SealedSegment]) {
+    /// Shows rewritten files in the place of others, and forgets those.
+    pub(crate) fn replace(&self, replacement: &Replacement) {
+        let Replacement { old, new, streams } = replacement;
         let mut of_stream: HashMap<StreamNumber, Vec<FileSpan>> = HashMap::new();
         for file in new {
-            self.files.note_held(self.files.number(file.file), file.spans.iter().map(|span| span.bytes).sum());
             file.spans.iter().for_each(|span| of_stream.entry(span.stream).or_default().push(*span));
         }
         let known = self.streams.read();
         for view in streams.iter().filter_map(|stream| known.by_number.get(stream)) {
             view.replace(&self.files, old, of_stream.get(&view.number).map_or(&[], Vec::as_slice));
         }
+        drop(known);
+        for file in new {
+            self.files.settle(self.files.number(file.file), file);
+        }
+        self.files.note_replaced();
+        for file in old {
+            self.files.forget(*file);
+        }
+    }
+    pub(crate) fn by_number(&self, number: StreamNumber) -> Option<Arc<StreamView>> {
+        self.streams.read().by_number.get(&number).cloned()
+    }
+    /// All streams.
+    pub(crate) fn all(&self) -> Vec<Arc<StreamView>> {
+        self.streams.read().by_number.values().cloned().collect()
+    }
+    /// The numbers of all streams.
+    pub(crate) fn numbers(&self) -> Vec<StreamNumber> {
+        self.streams.read().by_number.keys().copied().collect()
     }
     pub(crate) fn insert(&self, view: Arc<StreamView>) {
         let mut streams = self.streams.write();
@@ -342,6 +398,8 @@ impl Catalogue {
 mod tests {
     use super::*;
 
+    use crate::types::LogPosition;
+
     const STREAM: StreamNumber = StreamNumber(1);
 
     fn span(file: u64, first: u64, last: u64) -> FileSpan {
@@ -350,8 +408,13 @@ mod tests {
         FileSpan { file: FileId(file), stream: STREAM, first, last, first_ordinal, count, bytes }
     }
 
+    fn sealed(file: u64, spans: Vec<FileSpan>) -> SealedSegment {
+        let (from, end) = (LogPosition(file), LogPosition(file + 1));
+        SealedSegment { file: FileId(file), from, end, length: 100, spans }
+    }
+
     fn seal(catalogue: &Catalogue, file: u64, spans: Vec<FileSpan>) {
-        catalogue.seal(&SealedSegment { file: FileId(file), end: crate::types::LogPosition(0), spans });
+        catalogue.seal(&sealed(file, spans));
     }
 
     fn place(found: Option<Place>) -> Option<(u64, Option<u64>)> {
@@ -382,10 +445,10 @@ mod tests {
         let known =
             |file| files.uses().into_iter().find(|known| known.file == FileId(file)).map(|u| (u.streams, u.bytes));
         assert_eq!((known(8), known(24)), (Some((1, 100)), Some((1, 100))));
-        let (old, new) = ([FileId(8), FileId(16)], [span(99, 15, 29)]);
-        let new = SealedSegment { file: FileId(99), end: crate::types::LogPosition(0), spans: new.to_vec() };
-        catalogue.replace(&[STREAM, StreamNumber(7)], &old, &[new]);
-        assert_eq!((known(8), known(16), known(99)), (Some((0, 0)), Some((0, 0)), Some((1, 150))));
+        let new = vec![sealed(99, vec![span(99, 15, 29)])];
+        let (old, streams) = (vec![FileId(8), FileId(16)], vec![STREAM, StreamNumber(7)]);
+        catalogue.replace(&Replacement { old, new, streams });
+        assert_eq!((known(8), known(16), known(99)), (None, None, Some((1, 150))));
         assert_eq!(place(view.place_after(files, id(1))), Some((99, None)));
         assert_eq!(place(view.place_before(files, id(60))), Some((24, Some(29))));
 

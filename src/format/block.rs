@@ -21,7 +21,10 @@ pub const TYPES_MAX: usize = 255;
 const ENTRY_FIELDS: u8 = 1;
 const ENTRY_NODE_START: u8 = 2;
 const ENTRY_EXPLICIT_ID: u8 = 4;
+const ENTRY_TIME: u8 = 8;
+const ENTRIES_GONE: u8 = 16;
 const ANY_TYPE: u8 = 1;
+const SEVERAL_TIMES: u8 = 2;
 const REWRITTEN: u64 = 1 << 63;
 
 /// A file of the log: the first position of a live segment, or (top bit set) the number of a rewritten file.
@@ -40,6 +43,10 @@ impl FileId {
     /// Whether it is a rewritten file.
     pub const fn is_rewritten(self) -> bool {
         self.0 & REWRITTEN != 0
+    }
+    /// The number of a rewritten file.
+    pub const fn number(self) -> Option<u64> {
+        if self.is_rewritten() { Some(self.0 & !REWRITTEN) } else { None }
     }
     /// The name in the log folder.
     pub fn name(self) -> String {
@@ -67,19 +74,30 @@ pub struct BlockMeta {
     pub last: EntryId,
     /// How many entries the stream had ever been appended before the first one.
     pub first_ordinal: u64,
-    /// Wall time of the append, in milliseconds since the Unix epoch.
+    /// Wall time of the first entry's append, in milliseconds since the Unix epoch.
     pub append_ms: u64,
-    /// Entries in the block, at least one.
+    /// Entries in the block, those that are gone from it included, at least one.
     pub count: u32,
-    /// Sum of the entries' payloads in bytes.
+    /// Sum of their payloads in bytes.
     pub bytes: u32,
     /// Event types listed at the end of the content.
     pub types: u8,
     /// Whether there may be entries of types that are not listed.
     pub any_type: bool,
+    /// Whether not all were appended at one time.
+    pub several_times: bool,
 }
 
 impl BlockMeta {
+    /// The byte of flags, here and in an index.
+    pub(super) fn flags(any_type: bool, several_times: bool) -> u8 {
+        (if any_type { ANY_TYPE } else { 0 }) | (if several_times { SEVERAL_TIMES } else { 0 })
+    }
+    /// What [`BlockMeta::flags`] put together: any type, several times.
+    pub(super) fn flagged(flags: u8) -> (bool, bool) {
+        (flags & ANY_TYPE != 0, flags & SEVERAL_TIMES != 0)
+    }
+
     /// Appends the 72 bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.stream.0.to_le_bytes());
@@ -89,22 +107,17 @@ impl BlockMeta {
         out.extend_from_slice(&self.append_ms.to_le_bytes());
         out.extend_from_slice(&self.count.to_le_bytes());
         out.extend_from_slice(&self.bytes.to_le_bytes());
-        out.extend_from_slice(&[if self.any_type { ANY_TYPE } else { 0 }, self.types, 0, 0, 0, 0, 0, 0]);
+        let flags = Self::flags(self.any_type, self.several_times);
+        out.extend_from_slice(&[flags, self.types, 0, 0, 0, 0, 0, 0]);
     }
 
     /// Reads the 72 bytes; `None` where they are too few or say something impossible.
     pub(crate) fn decode(from: &mut Cursor<'_>) -> Option<Self> {
-        let meta = Self {
-            stream: StreamNumber(from.u64()?),
-            first: from.id()?,
-            last: from.id()?,
-            first_ordinal: from.u64()?,
-            append_ms: from.u64()?,
-            count: from.u32()?,
-            bytes: from.u32()?,
-            any_type: from.u8()? & ANY_TYPE != 0,
-            types: from.u8()?,
-        };
+        let (stream, first, last) = (StreamNumber(from.u64()?), from.id()?, from.id()?);
+        let (first_ordinal, append_ms) = (from.u64()?, from.u64()?);
+        let (count, bytes) = (from.u32()?, from.u32()?);
+        let ((any_type, several_times), types) = (Self::flagged(from.u8()?), from.u8()?);
+        let meta = Self { stream, first, last, first_ordinal, append_ms, count, bytes, types, any_type, several_times };
         from.take(6)?;
         (meta.count > 0 && meta.first <= meta.last && meta.first_ordinal.checked_add(u64::from(meta.count)).is_some())
             .then_some(meta)
@@ -126,6 +139,7 @@ impl BlockMeta {
             append_ms: self.append_ms,
             types: self.types,
             any_type: self.any_type,
+            several_times: self.several_times,
         }
     }
 }
@@ -149,16 +163,18 @@ pub struct BlockRef {
     pub last: EntryId,
     /// How many entries the stream had ever been appended before the first one.
     pub first_ordinal: u64,
-    /// Entries in the block.
+    /// Entries in the block, those that are gone from it included.
     pub count: u32,
-    /// Sum of the entries' payloads in bytes.
+    /// Sum of their payloads in bytes.
     pub bytes: u32,
-    /// Wall time of the append, in milliseconds since the Unix epoch.
+    /// Wall time of the first entry's append, in milliseconds since the Unix epoch.
     pub append_ms: u64,
     /// Event types listed at the end of the content.
     pub types: u8,
     /// Whether there may be entries of types that are not listed.
     pub any_type: bool,
+    /// Whether not all were appended at one time.
+    pub several_times: bool,
 }
 
 impl BlockRef {
@@ -174,6 +190,7 @@ impl BlockRef {
             bytes: self.bytes,
             types: self.types,
             any_type: self.any_type,
+            several_times: self.several_times,
         }
     }
 
@@ -236,6 +253,10 @@ pub struct BlockBuilder {
     meta: BlockMeta,
     content: Vec<u8>,
     types: Vec<u32>,
+    /// The id that the next entry has without an explicit one.
+    next_id: Option<EntryId>,
+    /// The time of the next entry's append, and of the one before it.
+    times: (u64, u64),
 }
 
 impl BlockBuilder {
@@ -251,8 +272,31 @@ impl BlockBuilder {
             bytes: 0,
             types: 0,
             any_type: false,
+            several_times: false,
         };
-        Self { meta, content: Vec::new(), types: Vec::new() }
+        Self { meta, content: Vec::new(), types: Vec::new(), next_id: None, times: (append_ms, append_ms) }
+    }
+
+    /// The entries that follow were appended at this wall time.
+    pub fn appended_at(&mut self, append_ms: u64) {
+        self.times.0 = append_ms;
+        if self.meta.count == 0 {
+            (self.meta.append_ms, self.times.1) = (append_ms, append_ms);
+        }
+    }
+
+    /// Stands for entries that are gone, of ids from `first` to `last` with so many bytes: they keep their ordinals.
+    pub fn skip_gone(&mut self, first: EntryId, last: EntryId, count: u32, bytes: u32) {
+        assert!(self.meta.count == 0 || first > self.meta.last, "ids rise within a block");
+        self.content.extend_from_slice(&count.to_le_bytes());
+        self.content.push(ENTRIES_GONE);
+        self.content.extend_from_slice(&bytes.to_le_bytes());
+        if self.meta.count == 0 {
+            self.meta.first = first;
+        }
+        (self.meta.last, self.next_id) = (last, None);
+        self.meta.count += count;
+        self.meta.bytes += bytes;
     }
 
     /// Makes room for so many bytes of content at once.
@@ -264,22 +308,27 @@ impl BlockBuilder {
     /// `None` where it has none or the caller does not know, which makes replay by type look inside.
     pub fn push(&mut self, id: EntryId, kind: EntryKind, node_start: bool, type_hash: Option<u32>, payload: &[u8]) {
         assert!(self.meta.count == 0 || id > self.meta.last, "ids rise within a block");
-        let expected = if self.meta.count == 0 { Some(id) } else { follows(self.meta.last) };
-        let explicit = expected != Some(id);
+        let explicit = self.meta.count > 0 && self.next_id != Some(id);
+        let timed = self.times.0 != self.times.1;
         let mut flags = if kind == EntryKind::Fields { ENTRY_FIELDS } else { 0 };
         flags |= if node_start { ENTRY_NODE_START } else { 0 };
         flags |= if explicit { ENTRY_EXPLICIT_ID } else { 0 };
+        flags |= if timed { ENTRY_TIME } else { 0 };
         let length = u32::try_from(payload.len()).expect("an entry is far below 4 GiB");
         self.content.extend_from_slice(&length.to_le_bytes());
         self.content.push(flags);
         if explicit {
             put_id(&mut self.content, id);
         }
+        if timed {
+            self.content.extend_from_slice(&self.times.0.to_le_bytes());
+            (self.times.1, self.meta.several_times) = (self.times.0, true);
+        }
         self.content.extend_from_slice(payload);
         if self.meta.count == 0 {
             self.meta.first = id;
         }
-        self.meta.last = id;
+        (self.meta.last, self.next_id) = (id, follows(id));
         self.meta.count += 1;
         self.meta.bytes += length;
         self.note_type(type_hash);
@@ -372,7 +421,7 @@ impl BlockView {
 
     /// The entries in order.
     pub fn entries(&self) -> Entries {
-        Entries { walk: Walk::new(&self.meta), content: self.content.clone(), append_ms: self.meta.append_ms }
+        Entries { walk: Walk::new(&self.meta), content: self.content.clone() }
     }
 
     /// The entries from this id on, in order; those before are stepped over without being looked at.
@@ -414,16 +463,18 @@ pub(crate) fn types_of(content: &[u8], meta: &BlockMeta) -> Vec<u32> {
 fn check(content: &[u8], meta: &BlockMeta) -> Option<()> {
     let mut walk = Walk::new(meta);
     let (mut last, mut bytes) = (None, 0u64);
-    for _ in 0..meta.count {
-        let step = walk.step(content)?;
-        if last.is_some_and(|last| step.id <= last) {
+    while let Some(step) = walk.step(content) {
+        if step.id < meta.first || last.is_some_and(|last| step.id <= last) {
             return None;
         }
         last = Some(step.id);
         bytes += (step.end - step.start) as u64;
     }
-    let whole = walk.offset + 4 * usize::from(meta.types) == content.len();
-    (whole && last == Some(meta.last) && bytes == u64::from(meta.bytes)).then_some(())
+    let whole = walk.left == 0 && walk.offset + 4 * usize::from(meta.types) == content.len();
+    // Entries that are gone have no ids here: where they are the last ones, the description alone knows the last id.
+    let ends = if walk.next_id.is_none() { last < Some(meta.last) } else { last == Some(meta.last) };
+    let last_of_ids = last == Some(meta.last) && meta.last.seq == u64::MAX;
+    (whole && (ends || last_of_ids) && bytes + walk.gone_bytes == u64::from(meta.bytes)).then_some(())
 }
 
 /// Steps over entries by their heads.
@@ -433,11 +484,14 @@ struct Walk {
     left: u32,
     next_id: Option<EntryId>,
     ordinal: u64,
+    append_ms: u64,
+    gone_bytes: u64,
 }
 
 struct Step {
     id: EntryId,
     ordinal: u64,
+    append_ms: u64,
     flags: u8,
     start: usize,
     end: usize,
@@ -445,20 +499,34 @@ struct Step {
 
 impl Walk {
     fn new(meta: &BlockMeta) -> Self {
-        Self { offset: 0, left: meta.count, next_id: Some(meta.first), ordinal: meta.first_ordinal }
+        let (next_id, ordinal, append_ms) = (Some(meta.first), meta.first_ordinal, meta.append_ms);
+        Self { offset: 0, left: meta.count, next_id, ordinal, append_ms, gone_bytes: 0 }
     }
 
+    /// The next entry that is there; `None` at the end, with `left` at zero, or where the content makes no sense.
     fn step(&mut self, content: &[u8]) -> Option<Step> {
-        self.left = self.left.checked_sub(1)?;
-        let mut cursor = Cursor(content.get(self.offset..)?);
-        let (length, flags) = (cursor.u32()? as usize, cursor.u8()?);
-        let explicit = flags & ENTRY_EXPLICIT_ID != 0;
-        let id = if explicit { cursor.id()? } else { self.next_id? };
-        let start = content.len() - cursor.0.len();
-        let end = start.checked_add(length).filter(|end| *end <= content.len())?;
-        let step = Step { id, ordinal: self.ordinal, flags, start, end };
-        (self.offset, self.next_id, self.ordinal) = (end, follows(id), self.ordinal + 1);
-        Some(step)
+        while self.left > 0 {
+            let mut cursor = Cursor(content.get(self.offset..)?);
+            let (length, flags) = (cursor.u32()?, cursor.u8()?);
+            if flags & ENTRIES_GONE != 0 {
+                let left = self.left.checked_sub(length).filter(|_| length > 0)?;
+                self.gone_bytes += u64::from(cursor.u32()?);
+                (self.left, self.next_id) = (left, None);
+                self.ordinal += u64::from(length);
+                self.offset = content.len() - cursor.0.len();
+                continue;
+            }
+            let explicit = flags & ENTRY_EXPLICIT_ID != 0;
+            let id = if explicit { cursor.id()? } else { self.next_id? };
+            let append_ms = if flags & ENTRY_TIME != 0 { cursor.u64()? } else { self.append_ms };
+            let start = content.len() - cursor.0.len();
+            let end = start.checked_add(length as usize).filter(|end| *end <= content.len())?;
+            let step = Step { id, ordinal: self.ordinal, append_ms, flags, start, end };
+            (self.offset, self.left, self.next_id) = (end, self.left - 1, follows(id));
+            (self.ordinal, self.append_ms) = (self.ordinal + 1, append_ms);
+            return Some(step);
+        }
+        None
     }
 }
 
@@ -467,7 +535,6 @@ impl Walk {
 pub struct Entries {
     walk: Walk,
     content: Bytes,
-    append_ms: u64,
 }
 
 impl Iterator for Entries {
@@ -478,7 +545,7 @@ impl Iterator for Entries {
         Some(BlockEntry {
             id: step.id,
             ordinal: step.ordinal,
-            append_ms: self.append_ms,
+            append_ms: step.append_ms,
             kind: if step.flags & ENTRY_FIELDS != 0 { EntryKind::Fields } else { EntryKind::Event },
             node_start: step.flags & ENTRY_NODE_START != 0,
             bytes: self.content.slice(step.start..step.end),
@@ -486,6 +553,6 @@ impl Iterator for Entries {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.walk.left as usize, Some(self.walk.left as usize))
+        (0, Some(self.walk.left as usize))
     }
 }

@@ -111,7 +111,7 @@ impl StreamPart {
             for number in [block.count, block.bytes, block.offset, block.length, block.crc] {
                 out.extend_from_slice(&number.to_le_bytes());
             }
-            out.extend_from_slice(&[if block.any_type { ANY_TYPE } else { 0 }, block.types, 0, 0]);
+            out.extend_from_slice(&[BlockMeta::flags(block.any_type, block.several_times), block.types, 0, 0]);
         }
         for hash in &self.types {
             out.extend_from_slice(&hash.to_le_bytes());
@@ -196,8 +196,9 @@ fn decode_block(from: &mut Cursor<'_>, file: FileId, stream: StreamNumber) -> Op
     let (first, last) = (from.id()?, from.id()?);
     let (first_ordinal, append_ms) = (from.u64()?, from.u64()?);
     let (count, bytes, offset, length, crc) = (from.u32()?, from.u32()?, from.u32()?, from.u32()?, from.u32()?);
-    let (any_type, types) = (from.u8()? & ANY_TYPE != 0, from.u8()?);
+    let ((any_type, several_times), types) = (BlockMeta::flagged(from.u8()?), from.u8()?);
     from.take(2)?;
-    let meta = BlockMeta { stream, first, last, first_ordinal, append_ms, count, bytes, types, any_type };
+    let meta =
+        BlockMeta { stream, first, last, first_ordinal, append_ms, count, bytes, types, any_type, several_times };
     Some(meta.at(file, offset, length, crc))
 }

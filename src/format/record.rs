@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Reason, Result};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::types::{
-    ConsumerName, ConsumerNumber, DeliveryNumber, EntryId, GroupName, GroupNumber, GroupSettings, IdRange, ProducerId,
-    StreamName, StreamNumber, StreamSettings,
+    ConsumerName, ConsumerNumber, DeliveryNumber, EntryId, GroupName, GroupNumber, GroupSettings, IdRange, LogPosition,
+    ProducerId, StreamName, StreamNumber, StreamSettings,
 };
 
 /// Kind number of a block of entries; every other kind is an [`Effect`].
@@ -324,6 +324,28 @@ pub struct Revived {
     pub at_ms: u64,
 }
 
+/// A file that reclaim wrote: what is left of all files of a stretch of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewrittenFile {
+    /// Its number.
+    pub number: u64,
+    /// Where the stretch begins.
+    pub from: LogPosition,
+    /// Where it ends.
+    pub to: LogPosition,
+}
+
+/// Files of the log were given up, for rewritten ones where anything in them was still live.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesReplaced {
+    /// Stretches of the log whose segments were given up.
+    pub gone: Vec<(LogPosition, LogPosition)>,
+    /// Numbers of rewritten files that were given up.
+    pub removed: Vec<u64>,
+    /// What stands for them.
+    pub added: Vec<RewrittenFile>,
+}
+
 macro_rules! effects {
     ($($(#[$doc:meta])* $kind:literal => $name:ident),* $(,)?) => {
         /// A change of state, as it stands in the log.
@@ -385,6 +407,7 @@ effects! {
     0x28 => Returned,
     0x29 => Extended,
     0x2a => Revived,
+    0x30 => FilesReplaced,
 }
 
 /// How contents of control records and rows are written.

@@ -6,11 +6,11 @@
 use bincode::Options;
 use serde::{Deserialize, Serialize};
 
-use super::record::{IdRun, codec};
+use super::record::{IdRun, RewrittenFile, codec};
 use crate::error::{Error, Reason, Result};
 use crate::types::{
-    ConsumerName, ConsumerNumber, DeliveryNumber, EntryId, GroupName, GroupNumber, GroupSettings, ProducerId,
-    StreamName, StreamNumber, StreamSettings,
+    ConsumerName, ConsumerNumber, DeliveryNumber, EntryId, GroupName, GroupNumber, GroupSettings, LogPosition,
+    ProducerId, StreamName, StreamNumber, StreamSettings,
 };
 
 /// Bytes of a row's key: kind, owner, part.
@@ -27,6 +27,8 @@ pub struct NumbersRow {
     pub group: u64,
     /// Of deliveries and sessions.
     pub delivery: u64,
+    /// Of rewritten files.
+    pub file: u64,
 }
 
 /// A stream without its lists.
@@ -153,6 +155,10 @@ pub enum Row {
     Consumers(Vec<ConsumerRow>),
     /// Pending entries of a group, in id order.
     Pending(Vec<PendingRow>),
+    /// Stretches of the log whose segments were given up.
+    Gone(Vec<(LogPosition, LogPosition)>),
+    /// The rewritten files.
+    Rewritten(Vec<RewrittenFile>),
 }
 
 /// Where a row belongs. Keys order as their bytes do.
@@ -220,6 +226,8 @@ rows! {
     16 => Group,
     17 => Consumers,
     18 => Pending,
+    32 => Gone,
+    33 => Rewritten,
 }
 
 /// Takes rows as they are made: the owner's number, and the row.

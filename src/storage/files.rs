@@ -43,6 +43,8 @@ pub trait LogFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Length in bytes.
     fn length(&self) -> io::Result<u64>;
+    /// Shortens the file; durable with the next sync.
+    fn truncate(&self, length: u64) -> io::Result<()>;
     /// Says that this stretch, which is synced, is not soon read from this file. Does nothing but free memory.
     fn uncache(&self, offset: u64, length: u64);
 }
@@ -180,6 +182,9 @@ impl LogFile for RealFile {
     }
     fn length(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
     }
     fn uncache(&self, offset: u64, length: u64) {
         // Advice: where it is not taken, the pages go when the system wants them.

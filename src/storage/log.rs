@@ -48,7 +48,7 @@ impl Record {
         Self { kind, version, content, block: None }
     }
 
-    fn head(&self) -> RecordHead {
+    pub(super) fn head(&self) -> RecordHead {
         let length = u32::try_from(self.content.len()).unwrap_or(u32::MAX);
         let (kind, version, block) = (self.kind, self.version, self.block);
         RecordHead { kind, version, length, crc: crc::content(&self.content), block }
@@ -86,8 +86,12 @@ pub struct Appended {
 pub struct SealedSegment {
     /// The file.
     pub file: FileId,
-    /// Position after its last frame.
+    /// Where the stretch of the log begins that it stands for.
+    pub from: LogPosition,
+    /// Where that ends: after the last frame of a live segment.
     pub end: LogPosition,
+    /// Length of the file in bytes.
+    pub length: u64,
     /// What it holds of each stream, in the order of their numbers.
     pub spans: Vec<FileSpan>,
 }
@@ -100,6 +104,8 @@ pub(super) struct Live {
     /// Where the next frame goes.
     pub(super) offset: u64,
     pub(super) index: IndexBuilder,
+    /// Whether [`Room`] does not know yet that a spare became this file.
+    pub(super) is_new: bool,
 }
 
 impl Live {
@@ -128,6 +134,11 @@ pub struct Log {
     pub(super) last: Now,
     pub(super) poisoned: Option<Error>,
     pub(super) trail: Trail,
+    /// Where the first segment begins whose frames were handed on at the start.
+    pub(super) first: LogPosition,
+    /// The segments before it, and the rewritten files, as they were found at the start.
+    pub(super) older: Vec<FileId>,
+    pub(super) rewritten: Vec<FileId>,
 }
 
 impl Log {
@@ -165,6 +176,21 @@ impl Log {
             self.trail.synced(&live.file, live.offset);
         }
         Ok(self.synced)
+    }
+
+    /// Seals the live segment, where it has any frames, and begins the next one.
+    pub fn roll(&mut self, now: Now) -> Result<Option<SealedSegment>> {
+        self.check()?;
+        let filled = self.live.take_if(|live| live.offset > SEGMENT_HEADER_BYTES as u64);
+        let mut sealed = None;
+        if let Some(live) = filled {
+            let rolled = self.seal(live).and_then(|done| self.begin(now).map(|()| done));
+            sealed = Some(rolled.map_err(|failure| self.poison(failure))?);
+        }
+        let rest = self.live.as_ref().map_or(0, Live::rest);
+        let is_new = self.live.as_mut().is_some_and(|live| std::mem::take(&mut live.is_new));
+        self.room.appended(1, rest, u32::from(is_new));
+        Ok(sealed)
     }
 
     /// Syncs, leaves the mark of a clean stop, and syncs it.
@@ -244,7 +270,8 @@ impl Log {
         self.end = LogPosition(position.0 + sizes.total as u64);
         self.last = now;
         let rest = live.rest();
-        self.room.appended(1, rest, u32::from(live.header.first == position));
+        let is_new = self.live.as_mut().is_some_and(|live| std::mem::take(&mut live.is_new));
+        self.room.appended(1, rest, u32::from(is_new));
         Ok(Appended { position, end: self.end, digest: frame::digest(&encoded), blocks, sealed })
     }
 
@@ -260,7 +287,13 @@ impl Log {
             .and_then(|()| if skip { Ok(()) } else { live.file.sync() })
             .map_err(|error| Failure::new("sealing", &name, error))?;
         self.trail.synced(&live.file, live.header.length);
-        Ok(SealedSegment { file: live.id, end: self.end, spans: live.index.spans(live.id) })
+        Ok(SealedSegment {
+            file: live.id,
+            from: live.header.first,
+            end: self.end,
+            length: live.header.length,
+            spans: live.index.spans(live.id),
+        })
     }
 
     /// Begins the next segment: header durable first, then the name.
@@ -284,7 +317,7 @@ impl Log {
             .and_then(|()| if self.options.faults.forget_dir_sync() { Ok(()) } else { self.files.sync_dir() });
         named.map_err(|error| Failure::new("beginning", &id.name(), error))?;
         let offset = SEGMENT_HEADER_BYTES as u64;
-        self.live = Some(Live { id, file: spare.file, header, offset, index: IndexBuilder::default() });
+        self.live = Some(Live { id, file: spare.file, header, offset, index: IndexBuilder::default(), is_new: true });
         Ok(())
     }
 
@@ -320,7 +353,7 @@ pub(super) fn write_ends(live: &Live, end: LogPosition, last: Now) -> io::Result
 }
 
 /// Adds a frame's blocks to the index of the segment that it stands in, at the segment's present offset.
-fn note_blocks<'a>(
+pub(super) fn note_blocks<'a>(
     live: &mut Live,
     head: &FrameHead,
     sizes: FrameSizes,

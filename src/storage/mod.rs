@@ -4,25 +4,31 @@
 //! [`RoomPlanner`] tells what is certain to fit, [`LogReader`] reads blocks back from any thread. [`Store`] is the data
 //! directory around them, which [`Verifier`] checks while nobody has it open. What the bytes are is in `docs/FORMAT.md`.
 
+mod adopt;
 mod extent;
+mod file_set;
 mod files;
 mod index;
 mod log;
 mod options;
 mod reader;
 mod recover;
+mod rewrite;
 mod room;
 mod scan;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;
 mod sled_index;
+mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
 mod trail;
 mod verify;
 
+pub use adopt::Adopted;
 pub use extent::LogExtent;
+pub use file_set::FileSet;
 pub use files::{Files, LogFile, RealFiles};
 #[cfg(any(test, feature = "testing"))]
 pub use index::MemoryIndex;
@@ -31,8 +37,10 @@ pub use log::{Appended, FrameParts, Log, Record, SealedSegment};
 pub use options::{Faults, LogOptions};
 pub use reader::LogReader;
 pub use recover::{Cut, Recovered, RecoveredFrame, RecoveredRecord, RecoveryReport};
+pub use rewrite::FileRewriter;
 pub use room::{AllocatorStep, FRAME_COST_BASE, Fit, LogAllocator, RoomPlanner, block_cost, record_cost};
 pub use sled_index::SledIndex;
+pub use snapshot::{FoundSnapshot, Snapshots};
 pub use store::Store;
 pub use verify::{Affected, Checked, Finding, Verifier, VerifyReport};
 

@@ -15,12 +15,14 @@ use super::files::{Files, LogFile, failed, is_full};
 use super::index::ResumeAt;
 use super::log::{Live, Log, Salts, SealedSegment, write_ends};
 use super::options::LogOptions;
+use super::rewrite::REWRITE_TEMPORARY;
 use super::room::{Room, Spare, parse_spare_name};
 use super::scan::{ScannedFrame, Scanner, corrupt, directory_places};
+use super::snapshot::{SNAPSHOT_TEMPORARY, is_snapshot_name};
 use super::trail::Trail;
 use crate::clock::Now;
 use crate::error::{Error, Reason, Result};
-use crate::format::block::{BlockRef, FileId, FileSpan, types_of};
+use crate::format::block::{BlockRef, FileId, types_of};
 use crate::format::crc;
 use crate::format::frame::{self, KIND_ENTRIES};
 use crate::format::index::IndexBuilder;
@@ -118,10 +120,13 @@ pub(crate) type Visitor<'a> = &'a mut dyn FnMut(Recovered<'_>) -> Result<()>;
 
 const TEMPORARY: &str = "recover.tmp";
 const CUT_TEMPORARY: &str = "cut.tmp";
+/// Unfinished beginnings.
+const TEMPORARIES: [&str; 4] = [TEMPORARY, CUT_TEMPORARY, SNAPSHOT_TEMPORARY, REWRITE_TEMPORARY];
 
 impl Log {
-    /// Opens the log in this folder, or begins one, handing every frame to the visitor in order; of what lies before
-    /// `resume`, which [`Log::has`] said is there, the blocks and spans alone.
+    /// Opens the log in this folder, or begins one, handing every frame from `resume` on, which [`Log::has`] said is
+    /// there, to the visitor in order; of the frames before it in the same file, the blocks alone. The files before that
+    /// one are for [`Log::adopt`].
     pub fn open(
         files: Arc<dyn Files>,
         options: LogOptions,
@@ -147,6 +152,9 @@ impl Log {
             last: Now::default(),
             poisoned: None,
             trail: Trail::default(),
+            first: LogPosition(0),
+            older: Vec::new(),
+            rewritten: found.rewritten.clone(),
         };
         let report = RecoveryReport { unknown_files: found.unknown.clone(), ..RecoveryReport::default() };
         Recovery { log, report, visitor, now, resume }.run(found)
@@ -169,12 +177,19 @@ impl Log {
         let head = scanner.bytes(offset, sizes.head)?.ok_or_else(lost)?;
         Ok(frame::digest(&head) == at.digest)
     }
+
+    /// The error of a log whose snapshot belongs to another history of it.
+    pub(crate) fn another_history(at: &ResumeAt) -> Error {
+        let why = format!("the log's snapshot is of another log: position {} holds another commit", at.position);
+        Error::new(Reason::Corrupt, why).with("position", at.position)
+    }
 }
 
 /// What is in the log folder.
 #[derive(Default)]
 struct Found {
     segments: Vec<FileId>,
+    rewritten: Vec<FileId>,
     spares: Vec<String>,
     next_spare: u64,
     cuts: Vec<String>,
@@ -186,18 +201,15 @@ impl Found {
         let mut found = Self::default();
         for name in files.list().map_err(|error| failed("listing", "the log folder", &error))? {
             if let Some(id) = FileId::parse(&name) {
-                if id.is_rewritten() {
-                    return Err(Error::new(Reason::DataDirectory, format!("{name} is from a newer version")));
-                }
-                found.segments.push(id);
+                if id.is_rewritten() { &mut found.rewritten } else { &mut found.segments }.push(id);
             } else if let Some(number) = parse_spare_name(&name) {
                 found.next_spare = found.next_spare.max(number.saturating_add(1));
                 found.spares.push(name);
-            } else if name == TEMPORARY || name == CUT_TEMPORARY {
+            } else if TEMPORARIES.contains(&name.as_str()) {
                 files.remove(&name).map_err(|error| failed("removing", &name, &error))?;
             } else if name.starts_with("cut-") {
                 found.cuts.push(name);
-            } else {
+            } else if !is_snapshot_name(&name) {
                 found.unknown.push(name);
             }
         }
@@ -215,13 +227,19 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    fn run(mut self, found: Found) -> Result<(Log, RecoveryReport)> {
+    fn run(mut self, mut found: Found) -> Result<(Log, RecoveryReport)> {
         self.adopt_spares(&found.spares)?;
-        self.report.segments = found.segments.len() as u64;
+        self.report.segments = (found.segments.len() + found.rewritten.len()) as u64;
+        if let Some(resume) = self.resume {
+            let start = found.segments.partition_point(|id| id.0 <= resume.position.0).saturating_sub(1);
+            let segments = found.segments.split_off(start);
+            self.log.older = std::mem::replace(&mut found.segments, segments);
+            self.log.end = found.segments.first().map_or(resume.position, |id| LogPosition(id.0));
+        }
+        self.log.first = self.log.end;
         for (i, id) in found.segments.iter().enumerate() {
             if LogPosition(id.0) != self.log.end {
-                let why = format!("the log lacks positions {} to {}: a file is missing", self.log.end, id.0);
-                return Err(corrupt(*id, 0, why));
+                return Err(missing(*id, self.log.end));
             }
             let file = self.log.files.open(&id.name()).map_err(|error| failed("opening", &id.name(), &error))?;
             match found.segments.get(i + 1) {
@@ -240,6 +258,7 @@ impl Recovery<'_> {
         self.log.synced = self.log.end;
         (self.report.end, self.report.last) = (self.log.end, self.log.last);
         let rest = self.log.live.as_ref().map_or(0, Live::rest);
+        self.log.live.iter_mut().for_each(|live| live.is_new = false);
         self.log.room.appended(0, rest, u32::from(begin));
         Ok((self.log, self.report))
     }
@@ -261,12 +280,6 @@ impl Recovery<'_> {
     fn closed(&mut self, id: FileId, file: &Arc<dyn LogFile>, next: LogPosition) -> Result<()> {
         let mut scanner = self.scanner(file, id)?;
         let footer = scanner.footer()?;
-        if let Some(footer) = footer.filter(|footer| footer.end == next && self.is_known(next))
-            && let Some(spans) = directory(&mut scanner, &footer)?
-        {
-            self.log.end = next;
-            return (self.visitor)(Recovered::Sealed(&SealedSegment { file: id, end: next, spans }));
-        }
         let end = footer.map_or(next, |footer| footer.end);
         let mut index = IndexBuilder::default();
         let offset = self.visit_synced(&mut scanner, end, &mut index)?;
@@ -277,7 +290,7 @@ impl Recovery<'_> {
         if !sound {
             self.report.damaged_indexes.push(id);
         }
-        self.sealed(id, end, &index)
+        self.sealed(&scanner, end, &index)
     }
 
     /// The last segment: sealed, or the one that was being written.
@@ -286,18 +299,18 @@ impl Recovery<'_> {
         let mut index = IndexBuilder::default();
         if let Some(footer) = scanner.footer()? {
             let offset = self.visit_synced(&mut scanner, footer.end, &mut index)?;
-            let live = Live { id, file: Arc::clone(&file), header: scanner.header, offset, index };
+            let live = Live { id, file: Arc::clone(&file), header: scanner.header, offset, index, is_new: false };
             // Index and footer may only be in the page cache: the same bytes again, and a sync.
             let again = write_ends(&live, self.log.end, self.log.last).and_then(|()| live.file.sync());
             again.map_err(|error| failed("sealing", &id.name(), &error))?;
-            return self.sealed(id, footer.end, &live.index);
+            return self.sealed(&scanner, footer.end, &live.index);
         }
         let known = self.resume.map_or(LogPosition(0), |at| at.end);
         let synced = scanner.greatest_synced(self.log.options.faults)?.max(known);
         let tail = self.visit_tail(&mut scanner, synced, &mut index)?;
         let used = scanner.used_until(tail.offset)?;
         let header = scanner.header;
-        let live = Live { id, file: Arc::clone(&file), header, offset: tail.offset, index };
+        let live = Live { id, file: Arc::clone(&file), header, offset: tail.offset, index, is_new: false };
         if used > tail.offset {
             self.keep_cut(&mut scanner, tail.offset, used, cuts)?;
         }
@@ -409,8 +422,15 @@ impl Recovery<'_> {
         }
     }
 
-    fn sealed(&mut self, id: FileId, end: LogPosition, index: &IndexBuilder) -> Result<()> {
-        (self.visitor)(Recovered::Sealed(&SealedSegment { file: id, end, spans: index.spans(id) }))
+    fn sealed(&mut self, scanner: &Scanner<'_>, end: LogPosition, index: &IndexBuilder) -> Result<()> {
+        let (file, length) = (scanner.id, scanner.header.length);
+        (self.visitor)(Recovered::Sealed(&SealedSegment {
+            file,
+            from: scanner.header.first,
+            end,
+            length,
+            spans: index.spans(file),
+        }))
     }
 
     /// Keeps what is cut off in a file of its own, where there is room.
@@ -479,6 +499,11 @@ struct Tail {
     mark: Option<(u64, Bytes)>,
 }
 
+/// The error of a log that a file is missing from.
+pub(super) fn missing(next: FileId, end: LogPosition) -> Error {
+    corrupt(next, 0, format!("the log lacks positions {end} to {}: a file is missing", next.0))
+}
+
 fn no_frame(scanner: &Scanner<'_>, offset: u64) -> Error {
     let position = scanner.header.position_at(offset);
     let why = format!("no valid frame at position {position}, which was synced: all state from there on is affected");
@@ -520,16 +545,6 @@ fn footer_fits(footer: &SegmentFooter, offset: u64, index: &IndexBuilder) -> boo
         && footer.index_length as usize == index.encoded_bytes()
         && footer.streams as usize == index.streams()
         && footer.blocks as usize == index.blocks()
-}
-
-/// What a sealed file says that it holds; `None` where its directory is damaged.
-fn directory(scanner: &mut Scanner<'_>, footer: &SegmentFooter) -> Result<Option<Vec<FileSpan>>> {
-    let mut spans = Vec::with_capacity(footer.streams as usize);
-    for place in directory_places(footer) {
-        let Some(entry) = scanner.directory_entry(place)? else { return Ok(None) };
-        spans.push(entry.span);
-    }
-    Ok(Some(spans))
 }
 
 /// Whether every part of the index verifies.

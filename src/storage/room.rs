@@ -261,6 +261,11 @@ impl RoomPlanner {
         (self.room.capacity - self.keep(reserve)).min(FRAME_BYTES_MAX as u64)
     }
 
+    /// What a whole segment takes.
+    pub fn segment_cost(&self) -> u64 {
+        self.room.capacity
+    }
+
     /// The part of `reserve` that segments of this size can hold back: at most a quarter of one.
     pub fn keep(&self, reserve: u64) -> u64 {
         reserve.min(self.room.capacity / 4)

@@ -59,7 +59,10 @@ impl<'a> Scanner<'a> {
                 format!("{} belongs to another data directory", self.id.name()),
             ));
         }
-        let named = self.header.kind == SegmentKind::Live && FileId::live(self.header.first) == self.id;
+        let named = match self.header.kind {
+            SegmentKind::Live => FileId::live(self.header.first) == self.id,
+            SegmentKind::Rewritten => self.id.is_rewritten(),
+        };
         if named { Ok(()) } else { Err(corrupt(self.id, 0, "the file is not what its name says".into())) }
     }
 

@@ -310,5 +310,17 @@ impl LogFile for SimFile {
     fn length(&self) -> io::Result<u64> {
         Ok(self.disk.0.lock().inodes[self.inode].current.len() as u64)
     }
+    /// Durable at once: what is shortened has no name that matters yet.
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        state.operate()?;
+        let inode = &mut state.inodes[self.inode];
+        let given_back = inode.current.len() - length as usize;
+        inode.current.truncate(length as usize);
+        inode.durable.truncate(length as usize);
+        inode.pending.retain(|(offset, bytes)| offset + bytes.len() <= length as usize);
+        state.budget += given_back as u64;
+        Ok(())
+    }
     fn uncache(&self, _: u64, _: u64) {}
 }

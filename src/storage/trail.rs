@@ -73,6 +73,9 @@ mod tests {
         fn length(&self) -> io::Result<u64> {
             Ok(0)
         }
+        fn truncate(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
         fn uncache(&self, offset: u64, length: u64) {
             self.0.lock().push((offset, length));
         }

@@ -26,6 +26,10 @@ impl DeletedIds {
     pub fn iter(&self) -> impl Iterator<Item = (EntryId, u32)> {
         self.0.iter().map(|(id, bytes)| (*id, *bytes))
     }
+    /// Those of a range in order, with their bytes.
+    pub fn range(&self, range: IdRange) -> impl Iterator<Item = (EntryId, u32)> {
+        self.0.range(range.first..=range.last).map(|(id, bytes)| (*id, *bytes))
+    }
     /// Adds an id; says whether it was new.
     pub fn insert(&mut self, id: EntryId, bytes: u32) -> bool {
         self.0.insert(id, bytes).is_none()

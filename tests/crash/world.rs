@@ -14,11 +14,13 @@ use synapse::error::Result;
 use synapse::format::event::{Event, EventView};
 use synapse::format::segment::StoreId;
 use synapse::storage::sim::SimDisk;
-use synapse::storage::{Files, LogOptions};
+use synapse::storage::{Files, LogOptions, MemoryIndex};
 use synapse::types::{ConsumerName, EntryId, GroupName, GroupSettings, IdRange, NewEntry, StreamName};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
-const ROUNDS: u64 = 40;
+/// Log between two checkpoints.
+const CHECKPOINT_BYTES: u64 = 40 << 10;
+const ROUNDS: u64 = 48;
 const STREAMS: [&str; 2] = ["a", "b"];
 
 /// What can be read of every stream: ids with the number that each event carries.
@@ -47,10 +49,16 @@ pub(crate) fn log_options() -> LogOptions {
 
 impl World {
     pub(crate) fn open(disk: &SimDisk, seed: u64, faults: EngineFaults) -> Result<Self> {
+        Self::open_with(disk, &MemoryIndex::default(), seed, faults)
+    }
+
+    /// A world with an index that may have outlived another.
+    pub(crate) fn open_with(disk: &SimDisk, index: &MemoryIndex, seed: u64, faults: EngineFaults) -> Result<Self> {
         let clock = ManualClock::at(1_000_000);
         let options = EngineOptions {
             segment_bytes: SEGMENT_BYTES,
             cache_bytes: 32 << 10,
+            checkpoint_bytes: CHECKPOINT_BYTES,
             faults,
             ..EngineOptions::new("/nowhere")
         };
@@ -60,7 +68,8 @@ impl World {
             salt
         });
         let files: Arc<dyn Files> = Arc::new(disk.clone());
-        let stepped = Stepped::open(files, log_options(), options, clock, salts)?;
+        let index = Box::new(index.clone());
+        let stepped = Stepped::open_with(files, log_options(), index, options, clock, salts)?;
         Ok(Self { stepped, disk: disk.clone() })
     }
 
@@ -146,7 +155,7 @@ impl World {
 }
 
 /// What was acknowledged, and what was asked for without an answer.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Record {
     published: BTreeMap<&'static str, BTreeMap<EntryId, u64>>,
     /// Numbers of events whose publish got no answer, in requests: all or none of each.
@@ -157,6 +166,8 @@ pub(crate) struct Record {
     acknowledged: BTreeSet<EntryId>,
     maybe_acknowledged: BTreeSet<EntryId>,
     has_group: bool,
+    /// The index as it was left.
+    pub(crate) index: MemoryIndex,
 }
 
 impl Record {
@@ -258,7 +269,8 @@ pub(crate) fn run_with_failure(seed: u64, at: u64) -> (SimDisk, Record) {
 /// The first failure ends the workload: what came before is acknowledged, what failed may be in or out.
 fn run(disk: &SimDisk, seed: u64, faults: EngineFaults) -> (Record, Result<()>) {
     let mut record = Record::default();
-    let outcome = World::open(disk, seed, faults).and_then(|mut world| work(&mut world, &mut record, seed));
+    let outcome =
+        World::open_with(disk, &record.index, seed, faults).and_then(|mut world| work(&mut world, &mut record, seed));
     (record, outcome)
 }
 
@@ -285,6 +297,11 @@ fn work(world: &mut World, record: &mut Record, seed: u64) -> Result<()> {
             1 | 3 => consume(world, record, 1 + below(5) as usize)?,
             2 => remove_one(world, record, below(8) as usize)?,
             4 if below(2) == 0 => trim(world, record, 5 + below(10))?,
+            _ => {}
+        }
+        match round % 12 {
+            5 => drop(world.stepped.reclaim()),
+            11 => world.stepped.reclaim_all()?,
             _ => {}
         }
     }

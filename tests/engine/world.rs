@@ -12,6 +12,8 @@ use synapse::storage::{LogOptions, MemoryIndex};
 
 use crate::events;
 
+/// Length of a segment.
+pub(crate) const SEGMENT_BYTES: u64 = 256 << 10;
 /// Log between two checkpoints.
 pub(crate) const CHECKPOINT_BYTES: u64 = 32 << 10;
 
@@ -31,7 +33,7 @@ impl World {
     /// An engine over them; dropped, it ends without a clean stop.
     pub(crate) fn open(&self) -> Result<Stepped> {
         let options = EngineOptions {
-            segment_bytes: 256 << 10,
+            segment_bytes: SEGMENT_BYTES,
             checkpoint_bytes: CHECKPOINT_BYTES,
             ..EngineOptions::new("/nowhere")
         };

@@ -169,6 +169,10 @@ pub(crate) enum Op {
         s: u8,
         picks: Vec<u16>,
     },
+    /// The space of what no longer exists is given back: where it is worth it, or all of it.
+    Reclaim {
+        all: bool,
+    },
     CreateGroup {
         s: u8,
         g: u8,
@@ -326,7 +330,8 @@ fn op(r: &mut Random) -> Op {
         866..870 => Op::Lose { slot: r.below(4) as u8 },
         870..882 => Op::Redrive { s, g, which: some(r), to_stream: r.chance(40) },
         882..886 => Op::Purge { s, g, which: some(r) },
-        886..990 => Op::Advance { ms: r.one(&[1, 1, 10, 60, 150, 1_000, 6_000, 40_000]) },
+        886..890 => Op::Reclaim { all: r.chance(60) },
+        890..990 => Op::Advance { ms: r.one(&[1, 1, 10, 60, 150, 1_000, 6_000, 40_000]) },
         990..994 => Op::Wall { by: r.one(&[-5_000, -1, 3, 900]) },
         994..998 => {
             let fates = [IndexFate::Kept, IndexFate::Kept, IndexFate::Lost, IndexFate::Old, IndexFate::Foreign];

@@ -55,6 +55,7 @@ impl World {
                 };
                 self.retain(&s_name(*s), retention)
             }
+            Op::Reclaim { all } => self.reclaim(*all),
             Op::Delete { s, picks } => self.delete(&s_name(*s), picks),
             Op::CreateGroup { s, g, start, settings, create_stream } => {
                 self.create_group(&s_name(*s), &g_name(*g), *start, settings, *create_stream)
@@ -267,7 +268,7 @@ impl World {
     fn retain(&mut self, s: &str, retention: Retention) -> Outcome {
         let Some(stream) = self.streams.get(s) else { return Ok(()) };
         let limited = StreamSettings { retention: retention.clone(), ..stream.settings.clone() };
-        let (engine, wall_ms) = (self.engine(), self.now().wall_ms);
+        let (engine, wall_ms) = (self.engine(), self.steady_wall_ms());
         self.answer(engine.update_stream(&name(s), limited)).map(drop).map_err(|e| format!("limits: {e:?}"))?;
         self.stepped.as_mut().expect("it is open").retain();
         let stream = self.streams.get_mut(s).expect("it was there");
@@ -277,6 +278,17 @@ impl World {
         let unlimited = stream.settings.clone();
         self.answer(engine.update_stream(&name(s), unlimited)).map(drop).map_err(|e| format!("limits: {e:?}"))?;
         self.compare_stream(s)
+    }
+
+    /// Nobody sees that space is given back.
+    fn reclaim(&mut self, all: bool) -> Outcome {
+        let stepped = self.stepped.as_mut().expect("it is open");
+        if all {
+            stepped.reclaim_all().map_err(|error| format!("reclaim: {error}"))?;
+        } else {
+            while stepped.reclaim() {}
+        }
+        self.compare_all()
     }
 
     fn delete(&mut self, s: &str, picks: &[u16]) -> Outcome {

@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) sessions: [Option<OpenSession>; 4],
     pub(crate) delivery_max: u64,
+    /// When the engine was opened.
+    opened: Now,
     files: Arc<MemoryFiles>,
     index: MemoryIndex,
     /// What the index held at an earlier restart.
@@ -60,6 +62,7 @@ impl World {
             clock: ManualClock::at(START_MS),
             sessions: Default::default(),
             delivery_max: 0,
+            opened: Now::default(),
             files: Arc::default(),
             index: MemoryIndex::default(),
             old_checkpoint: None,
@@ -88,7 +91,14 @@ impl World {
         let stepped = Stepped::open_with(files, log_options, index, options, clock, salts);
         let stepped = stepped.map_err(|e| format!("opening: {e}"))?;
         self.stepped = Some(stepped);
+        self.opened = self.now();
         Ok(())
+    }
+
+    /// Wall time by which entries are aged: a clock that jumped forward since the engine was opened makes nothing old.
+    pub(crate) fn steady_wall_ms(&self) -> u64 {
+        let now = self.now();
+        now.wall_ms.min(self.opened.wall_ms + (now.engine_ms - self.opened.engine_ms))
     }
 
     pub(crate) fn engine(&self) -> Engine {

@@ -6,10 +6,12 @@
 use std::sync::Arc;
 
 use super::{Core, StreamSlot};
+use crate::engine::commit::CapturedState;
 use crate::engine::view::StreamView;
 use crate::error::{Error, Reason, Result};
 use crate::format::state::{NumbersRow, Row, RowKey, StateRows};
 use crate::group::{FrozenGroup, Group};
+use crate::storage::FileSet;
 use crate::stream::Stream;
 use crate::types::{GroupNumber, StreamNumber};
 
@@ -18,6 +20,7 @@ pub(crate) struct FrozenState {
     numbers: NumbersRow,
     streams: Vec<Stream>,
     groups: Vec<FrozenGroup>,
+    files: FileSet,
 }
 
 impl FrozenState {
@@ -28,6 +31,7 @@ impl FrozenState {
         let mut rows = |owner, row| out.push(owner, &row);
         self.streams.into_iter().for_each(|stream| stream.rows(&mut rows));
         self.groups.into_iter().for_each(|group| group.rows(&mut rows));
+        self.files.rows(&mut rows);
         out.sort();
         out
     }
@@ -38,18 +42,25 @@ impl Core {
     pub(super) fn capture_where_due(&mut self) {
         let due = self.since_capture >= self.shared.options.checkpoint_bytes;
         if due && self.captured.is_none() && !self.shared.is_indexing() {
-            self.captured = Some(self.capture());
-            self.since_capture = 0;
+            self.capture(false);
         }
     }
 
-    /// The state after all commits that are closed. The commit being filled must be empty.
-    pub(super) fn capture(&self) -> FrozenState {
+    /// Captures the state after all commits that are closed, to go with the next one, in the place of one that waits for
+    /// that. The commit being filled must be empty.
+    pub(super) fn capture(&mut self, snapshot: bool) {
         debug_assert!(self.commit.records() == 0, "taken between two commits");
+        self.captured = Some(CapturedState { state: self.freeze(), snapshot });
+        self.since_capture = 0;
+    }
+
+    fn freeze(&self) -> FrozenState {
+        let (stream, group, delivery) = (self.next_stream, self.next_group, self.next_delivery);
         FrozenState {
-            numbers: NumbersRow { stream: self.next_stream, group: self.next_group, delivery: self.next_delivery },
+            numbers: NumbersRow { stream, group, delivery, file: self.next_file },
             streams: self.streams.values().map(|slot| slot.stream.clone()).collect(),
             groups: self.groups.values().map(|slot| slot.group.freeze()).collect(),
+            files: self.files.clone(),
         }
     }
 
@@ -62,6 +73,7 @@ impl Core {
                     self.next_stream = self.next_stream.max(numbers.stream);
                     self.next_group = self.next_group.max(numbers.group);
                     self.next_delivery = self.next_delivery.max(numbers.delivery);
+                    self.next_file = self.next_file.max(numbers.file);
                     true
                 }
                 Row::Stream(row) => {
@@ -83,6 +95,7 @@ impl Core {
                     let slot = self.groups.get_mut(&GroupNumber(key.owner));
                     slot.is_some_and(|slot| slot.group.restore_list(row))
                 }
+                Row::Gone(_) | Row::Rewritten(_) => self.files.restore(row),
                 Row::Group(_) => false,
             };
             if !taken {

@@ -8,6 +8,7 @@
 mod checkpoint;
 mod dead_letters;
 mod deliver;
+mod files;
 mod groups;
 mod publish;
 mod settle;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::command::{Command, GroupKey, Job};
-use super::commit::{Commit, CommitBlock, CommitBuilder};
+use super::commit::{CapturedState, Commit, CommitBlock, CommitBuilder};
 use super::reply::{Release, Reply};
 use super::shared::Shared;
 use super::view::StreamView;
@@ -28,7 +29,7 @@ use crate::format::block::BlockView;
 use crate::format::record::Effect;
 use crate::group::{Group, Window};
 use crate::limits;
-use crate::storage::{FRAME_COST_BASE, FileId, Fit, RoomPlanner};
+use crate::storage::{FRAME_COST_BASE, FileId, FileSet, Fit, RoomPlanner};
 use crate::stream::Stream;
 use crate::types::{
     ConsumerNumber, DeliveryNumber, Dispatch, EntryId, GroupName, GroupNumber, StreamName, StreamNumber,
@@ -127,7 +128,10 @@ pub(crate) struct Core {
     /// Upper bound of what was written since the state was captured, in bytes.
     since_capture: u64,
     /// A captured state that goes with the next commit.
-    captured: Option<FrozenState>,
+    captured: Option<CapturedState>,
+    /// Which files make up the log.
+    pub(crate) files: FileSet,
+    pub(crate) next_file: u64,
 }
 
 impl Core {
@@ -155,6 +159,8 @@ impl Core {
             stopped: false,
             since_capture: 0,
             captured: None,
+            files: FileSet::default(),
+            next_file: 1,
         }
     }
 
@@ -222,6 +228,8 @@ impl Core {
             Command::Claim { request, reply } => self.claim(*request, reply, now),
             Command::RemoveConsumer { key, consumer, reply } => self.remove_consumer(&key, &consumer, reply, now),
             Command::DeadLetter { group, fetched } => self.dead_letter(group, fetched, now),
+            Command::BeginSegment { reply } => self.begin_segment(reply),
+            Command::ReplaceFiles { change, replacement, reply } => self.replace_files(&change, replacement, reply),
             Command::Redrive { key, letters, to, reply } => self.redrive(&key, letters, to, reply, now),
             Command::Shutdown { reply } => self.begin_shutdown(reply),
         }
@@ -243,7 +251,7 @@ impl Core {
         // The clean mark goes into a commit of its own, after everything else is durable.
         if self.draining && !self.stopped && self.in_flight.is_empty() {
             self.stopped = true;
-            self.captured = Some(self.capture());
+            self.capture(false);
             self.commit.require_sync();
             self.close_commit(now, true);
         }
@@ -251,7 +259,7 @@ impl Core {
     }
 
     fn close_commit(&mut self, now: Now, clean_stop: bool) {
-        if self.commit.records() > 0 || clean_stop {
+        if self.commit.records() > 0 || self.commit.begins_segment() || clean_stop {
             let cost = self.commit.cost();
             self.room().take(cost);
             self.since_capture += cost;
@@ -259,6 +267,9 @@ impl Core {
         let mut commit = self.commit.finish(self.number, now, clean_stop);
         if !commit.frame.records.is_empty() || clean_stop {
             commit.before = self.captured.take();
+            if commit.before.is_some() {
+                self.shared.set_indexing(true);
+            }
             // The index must not know of a frame that the log may lose.
             commit.sync |= commit.before.is_some();
         }

@@ -35,6 +35,14 @@ impl Contents {
         part.types.extend(types.unwrap_or_default());
     }
 
+    /// What is wrong with this block coming next in a rewritten file, going by its description.
+    pub(super) fn next_block(&self, block: &BlockRef) -> Option<String> {
+        let last = self.streams.get(&block.stream)?.blocks.last()?;
+        let end = last.first_ordinal + u64::from(last.count);
+        (block.first <= last.last || block.first_ordinal < end)
+            .then(|| format!("its ids or its place in the stream do not rise: {} came before", last.last))
+    }
+
     /// What is wrong with the index: where, and what.
     pub(super) fn check_index(&self, scanner: &mut Scanner<'_>, footer: &SegmentFooter) -> Result<Vec<(u64, String)>> {
         let mut wrong = Vec::new();

@@ -4,6 +4,7 @@
 //! the end and tells of everything that it finds: flaws, and as notes what is no damage but worth knowing, as a torn
 //! tail that the next start will cut off.
 
+mod files;
 mod index;
 mod segment;
 mod streams;
@@ -16,13 +17,15 @@ use std::sync::Arc;
 use super::files::{Files, LogFile, failed};
 use super::options::LogOptions;
 use super::room::parse_spare_name;
+use super::snapshot::is_snapshot_name;
 use super::store;
 use crate::clock::Now;
-use crate::error::{Error, Reason, Result};
+use crate::error::Result;
 use crate::format::block::{BlockRef, FileId};
 use crate::format::crc;
 use crate::format::segment::StoreId;
 use crate::types::{EntryId, LogPosition, StreamName, StreamNumber};
+use files::KnownFiles;
 use streams::Streams;
 
 /// What a flaw costs: entries that cannot be read.
@@ -133,6 +136,8 @@ impl Verifier {
         let mut walk = Walk {
             store: self.store,
             streams: Streams::default(),
+            known: KnownFiles::default(),
+            is_rewritten: false,
             report: VerifyReport { files: self.names.len() as u64 + 1, ..VerifyReport::default() },
             end: LogPosition(0),
             synced: LogPosition(0),
@@ -158,6 +163,9 @@ struct Walk<'a> {
     /// Whose files they have to be; unknown until one says so where `STORE` is damaged.
     store: Option<StoreId>,
     streams: Streams,
+    known: KnownFiles,
+    /// Whether it has come to the rewritten files, whose frames are of no position in the log.
+    is_rewritten: bool,
     report: VerifyReport,
     /// Where the files so far end in the log.
     end: LogPosition,
@@ -193,14 +201,16 @@ impl Walk<'_> {
     fn folder(&mut self, files: &dyn Files, names: &[String]) -> Result<()> {
         let mut segments: Vec<FileId> = names.iter().filter_map(|name| FileId::parse(name)).collect();
         segments.sort();
-        if let Some(newer) = segments.iter().find(|id| id.is_rewritten()) {
-            return Err(Error::new(Reason::DataDirectory, format!("{} is from a newer version", newer.name())));
-        }
         self.report.segments = segments.len() as u64;
+        let rewritten = segments.split_off(segments.partition_point(|id| !id.is_rewritten()));
+        self.snapshots(files, names)?;
         for (i, id) in segments.iter().enumerate() {
             self.segment(files, *id, segments.get(i + 1).map(|next| LogPosition(next.0)))?;
         }
-        for name in names.iter().filter(|name| FileId::parse(name).is_none() && parse_spare_name(name).is_none()) {
+        self.rewritten(files, &rewritten)?;
+        let ours =
+            |name: &str| FileId::parse(name).is_some() || parse_spare_name(name).is_some() || is_snapshot_name(name);
+        for name in names.iter().filter(|name| !ours(name)) {
             self.other(files, name);
         }
         Ok(())

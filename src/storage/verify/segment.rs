@@ -7,7 +7,7 @@ use super::index::Contents;
 use super::{Checked, Walk};
 use crate::error::{Error, Reason, Result};
 use crate::format::block::{BlockRef, BlockView, FileId};
-use crate::format::frame::{ENTRIES_VERSION, FRAME_ALIGN, KIND_ENTRIES};
+use crate::format::frame::{ENTRIES_VERSION, FRAME_ALIGN, KIND_ENTRIES, RecordHead};
 use crate::format::record::Effect;
 use crate::format::segment::{SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentFooter};
 use crate::types::LogPosition;
@@ -16,7 +16,7 @@ impl Walk<'_> {
     /// Checks a file, which another follows at `next`. Fails only where it is from a newer version.
     pub(super) fn segment(&mut self, files: &dyn Files, id: FileId, next: Option<LogPosition>) -> Result<()> {
         if LogPosition(id.0) != self.end {
-            self.flaw(id, 0, format!("the log lacks positions {} to {}: a file is missing", self.end, id.0));
+            self.known.gap(id, self.end);
             self.streams.lose_track();
         }
         match self.read_segment(files, id, next) {
@@ -28,9 +28,21 @@ impl Walk<'_> {
                 self.end = next.unwrap_or(self.end);
             }
         }
+        self.checked(files, id);
+        Ok(())
+    }
+
+    /// Says that a file is behind.
+    pub(super) fn checked(&mut self, files: &dyn Files, id: FileId) {
         self.done += files.open(&id.name()).and_then(|file| file.length()).unwrap_or_default();
         (self.on)(Checked::Bytes(self.done));
-        Ok(())
+    }
+
+    /// Checks a sealed file.
+    pub(super) fn sealed(&mut self, scanner: &mut Scanner<'_>, footer: &SegmentFooter, is_last: bool) -> Result<()> {
+        let mut contents = Contents::new(scanner.id);
+        let offset = self.frames(scanner, Some(footer.end), &mut contents)?;
+        self.ends(scanner, (footer, is_last), offset, &contents)
     }
 
     /// Checks a file, and answers where it ends in the log.
@@ -92,7 +104,8 @@ impl Walk<'_> {
     fn frame(&mut self, id: FileId, frame: &ScannedFrame, contents: &mut Contents) {
         self.report.frames += 1;
         let head = &frame.head;
-        if head.synced_to > head.position || head.synced_to < self.synced {
+        let synced = if self.is_rewritten { LogPosition(0) } else { self.synced };
+        if head.synced_to > head.position || head.synced_to < synced {
             self.flaw(id, frame.offset, format!("the frame says that the log is synced to {}", head.synced_to));
         }
         if head.now.engine_ms < self.last.engine_ms {
@@ -106,7 +119,7 @@ impl Walk<'_> {
             match (record.kind, block) {
                 (KIND_ENTRIES, Some(block)) => self.block(&block, record.version, content.as_ref(), contents),
                 (KIND_ENTRIES, None) => self.flaw(id, at, "a block of entries without a description"),
-                (kind, _) => self.control(id, at, (kind, record.version), content.as_deref()),
+                _ => self.control(id, at, record, (head.position, content.as_deref())),
             }
             at += u64::from(record.length);
         }
@@ -119,7 +132,8 @@ impl Walk<'_> {
     fn block(&mut self, block: &BlockRef, version: u8, content: Option<&bytes::Bytes>, contents: &mut Contents) {
         self.report.blocks += 1;
         self.report.entries += u64::from(block.count);
-        if let Some(wrong) = self.streams.next_block(block) {
+        let wrong = if self.is_rewritten { contents.next_block(block) } else { self.streams.next_block(block) };
+        if let Some(wrong) = wrong {
             self.block_flaw(block, wrong);
         }
         let Some(content) = content else {
@@ -139,13 +153,18 @@ impl Walk<'_> {
         }
     }
 
-    fn control(&mut self, id: FileId, at: u64, (kind, version): (u8, u8), content: Option<&[u8]>) {
+    fn control(&mut self, id: FileId, at: u64, record: &RecordHead, (position, content): (LogPosition, Option<&[u8]>)) {
+        let (kind, version) = (record.kind, record.version);
         let Some(content) = content else {
             self.streams.lose_track();
             return self.flaw(id, at, format!("a record of kind {kind} does not match its checksum"));
         };
         match Effect::decode(kind, version, content) {
-            Ok(effect) => self.streams.note(&effect),
+            Ok(_) if self.is_rewritten => self.flaw(id, at, "a rewritten file holds more than entries"),
+            Ok(effect) => {
+                self.streams.note(&effect);
+                self.known.note(&effect, position);
+            }
             Err(error) => self.flaw(id, at, error.message()),
         }
     }
@@ -197,6 +216,6 @@ impl Walk<'_> {
     }
 }
 
-fn offset_of(error: &Error) -> u64 {
+pub(super) fn offset_of(error: &Error) -> u64 {
     error.detail("offset").and_then(|offset| offset.parse().ok()).unwrap_or_default()
 }

@@ -29,6 +29,11 @@ impl Streams {
         self.by_number.get(&number)?.name.clone()
     }
 
+    /// Notes the name of a stream that was made before what the log still has.
+    pub(super) fn name_is(&mut self, number: StreamNumber, name: StreamName) {
+        self.by_number.entry(number).or_default().name = Some(name);
+    }
+
     /// Notes that something could not be read.
     pub(super) fn lose_track(&mut self) {
         self.has_gaps = true;

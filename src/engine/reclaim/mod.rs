@@ -1,0 +1,193 @@
+//! Reclaim: gives back the space of what no longer exists. Files of which nothing is live are given up; files of which
+//! less than half is live are given up for one that holds just that, grouped by stream.
+//!
+//! What is given up, and what stands for it, is one commit. A segment that was given up is removed once both the index
+//! and a snapshot hold a state beyond its last frame, so that no start needs its frames; a rewritten file at once.
+//! Whoever is reading a file that goes looks again where the entries are now.
+
+mod choose;
+mod rewrite;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use choose::Thinned;
+pub(crate) use choose::{Amount, Work};
+
+use super::command::Command;
+use super::reply;
+use super::sealed::{FileUse, Replacement};
+use super::shared::Shared;
+use crate::error::{Error, Reason, Result};
+use crate::format::record::{FilesReplaced, RewrittenFile};
+use crate::format::segment::StoreId;
+use crate::storage::{FileId, Files, LogReader, SealedSegment};
+use crate::types::{LogPosition, StreamNumber};
+
+/// Gives space back.
+pub(crate) struct Reclaimer {
+    shared: Arc<Shared>,
+    log: LogReader,
+    files: Arc<dyn Files>,
+    store: StoreId,
+    /// What salts of rewritten files are made from.
+    seed: u64,
+    next_number: u64,
+    /// Files that were given up and are still there, each with the end of the stretch of the log that it stands for.
+    left_over: Vec<(FileId, LogPosition)>,
+    /// Files that damage keeps from being rewritten.
+    damaged: HashSet<FileId>,
+    thinned: Thinned,
+    /// Whether to leave the disk to others in between.
+    paced: bool,
+}
+
+/// What a start hands over.
+pub(crate) struct ReclaimStart {
+    pub(crate) log: LogReader,
+    pub(crate) files: Arc<dyn Files>,
+    pub(crate) store: StoreId,
+    pub(crate) seed: u64,
+    pub(crate) next_number: u64,
+    pub(crate) left_over: Vec<(FileId, LogPosition)>,
+}
+
+impl Reclaimer {
+    pub(crate) fn new(shared: &Arc<Shared>, start: ReclaimStart) -> Self {
+        let ReclaimStart { log, files, store, seed, next_number, left_over } = start;
+        let (damaged, thinned) = (HashSet::new(), Thinned::default());
+        let shared = Arc::clone(shared);
+        Self { shared, log, files, store, seed, next_number, left_over, damaged, thinned, paced: false }
+    }
+
+    /// The same, leaving half of the time to others.
+    pub(crate) fn paced(self) -> Self {
+        Self { paced: true, ..self }
+    }
+
+    /// Removes what nobody needs any more, and gives up what is worth it now; says whether it did. Ends early where the
+    /// engine fails or stops.
+    pub(crate) async fn step(&mut self, amount: Amount) -> bool {
+        self.remove_left_over();
+        if self.shared.failure().is_some() || self.shared.is_indexing() {
+            return false;
+        }
+        match self.reclaim(amount).await {
+            Ok(any) => any,
+            Err(error) => {
+                // Full queues and stops: there is a next time, or none is needed.
+                if !matches!(error.reason(), Reason::Overloaded | Reason::Draining) {
+                    tracing::warn!(%error, "space could not be given back; it is tried again");
+                }
+                false
+            }
+        }
+    }
+
+    /// Seals the segment that is being filled, so that what is in it can be given up, too.
+    pub(crate) async fn begin_segment(&mut self) -> Result<()> {
+        let (reply, answer) = reply::channel();
+        self.shared.send(Command::BeginSegment { reply })?;
+        answer.or_draining().await
+    }
+
+    /// Whether nothing that was given up is left on the disk.
+    pub(crate) fn is_done(&mut self) -> bool {
+        self.remove_left_over();
+        self.left_over.is_empty()
+    }
+
+    /// Gives up what is worth it now; says whether it did.
+    pub(crate) async fn reclaim(&mut self, amount: Amount) -> Result<bool> {
+        let Some(work) = self.choose(amount)? else { return Ok(false) };
+        let replacement = match self.replacement(&work) {
+            Err(error) if error.reason() == Reason::Corrupt => {
+                tracing::warn!(%error, "damage keeps files from being rewritten");
+                self.damaged.extend(work.thin.iter().map(|known| known.file));
+                return Ok(false);
+            }
+            made => made?,
+        };
+        let new: Vec<FileId> = replacement.new.iter().map(|sealed| sealed.file).collect();
+        let given_up: Vec<FileUse> = work.dead.iter().chain(&work.thin).copied().collect();
+        let written: u64 = replacement.new.iter().map(|sealed| sealed.length).sum();
+        let given_back = given_up.iter().map(|known| known.length).sum::<u64>().saturating_sub(written);
+        let change = change(&given_up, &replacement.new);
+        let (reply, answer) = reply::channel();
+        let sent = self.shared.send(Command::ReplaceFiles { change, replacement, reply });
+        let done = match sent {
+            Ok(()) => answer.await.ok_or_else(Error::draining).flatten(),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            // Whether the log has it is not known where the engine stops: the next start sees to what is left.
+            if error.reason() == Reason::Overloaded {
+                self.left_over.extend(new.into_iter().map(|file| (file, LogPosition(0))));
+            }
+            return Err(error);
+        }
+        self.left_over.extend(given_up.iter().map(|known| (known.file, known.to)));
+        self.shared.counters.reclaimed_bytes.fetch_add(given_back, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Writes what is live of the thin files into a new one.
+    fn replacement(&mut self, work: &Work) -> Result<Replacement> {
+        let old = work.dead.iter().chain(&work.thin).map(|known| known.file).collect();
+        let mut streams: Vec<StreamNumber> = Vec::new();
+        let mut spans = Vec::new();
+        for known in &work.thin {
+            spans.extend(self.log.load_directory(known.file)?);
+        }
+        spans.sort_by_key(|span| (span.stream, span.first));
+        streams.extend(spans.iter().map(|span| span.stream));
+        streams.dedup();
+        let new = match (work.thin.first(), work.thin.last()) {
+            (Some(first), Some(last)) => {
+                let stands_for = RewrittenFile { number: self.next_number, from: first.from, to: last.to };
+                self.next_number += 1;
+                self.rewrite(stands_for, work.bytes, &spans)?
+            }
+            _ => None,
+        };
+        Ok(Replacement { old, new: new.into_iter().collect(), streams })
+    }
+
+    /// Removes files that were given up, as far as no start needs them.
+    fn remove_left_over(&mut self) {
+        let kept = LogPosition(self.shared.counters.kept_to.load(Ordering::Acquire));
+        let before = self.left_over.len();
+        let (files, log) = (Arc::clone(&self.files), self.log.clone());
+        self.left_over.retain(|(file, to)| {
+            let needed = !file.is_rewritten() && *to > kept;
+            if needed {
+                return true;
+            }
+            log.forget(*file);
+            match files.remove(&file.name()) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, file = file.name(), "a file that was given up could not be removed");
+                    true
+                }
+                _ => false,
+            }
+        });
+        if self.left_over.len() < before
+            && let Err(error) = self.files.sync_dir()
+        {
+            tracing::warn!(%error, "removing files could not be made durable; they may be there again");
+        }
+    }
+}
+
+/// The change of the set of files.
+fn change(given_up: &[FileUse], new: &[SealedSegment]) -> FilesReplaced {
+    let gone = given_up.iter().filter(|known| !known.file.is_rewritten()).map(|known| (known.from, known.to)).collect();
+    let removed = given_up.iter().filter_map(|known| known.file.number()).collect();
+    let added = new.iter().filter_map(|sealed| {
+        let number = sealed.file.number()?;
+        Some(RewrittenFile { number, from: sealed.from, to: sealed.end })
+    });
+    FilesReplaced { gone, removed, added: added.collect() }
+}

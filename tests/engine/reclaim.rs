@@ -1,0 +1,220 @@
+//! Reclaim on a disk in memory, stepped by hand: space comes back, and nothing else changes.
+
+use synapse::engine::stepped::Stepped;
+use synapse::engine::{Publish, Read, Trim, TrimTo};
+use synapse::error::Reason;
+use synapse::format::event::Event;
+use synapse::types::{EntryId, IdRange};
+
+use crate::stream;
+use crate::world::{SEGMENT_BYTES, World};
+
+/// All that can be read of some streams, in both directions.
+fn seen(stepped: &mut Stepped, names: &[&str]) -> String {
+    let mut out = String::new();
+    for name in names {
+        let engine = stepped.engine().clone();
+        let info = stepped.run(engine.stream(&stream(name))).expect("is there");
+        out += &format!("{name}: {} {} {:?} {}\n", info.length, info.bytes, info.first, info.last);
+        for reverse in [false, true] {
+            for entry in all(stepped, name, reverse) {
+                out += &format!("{} {} {:?}\n", entry.id, entry.append_ms, entry.bytes);
+            }
+        }
+    }
+    out
+}
+
+fn all(stepped: &mut Stepped, name: &str, reverse: bool) -> Vec<synapse::types::StoredEntry> {
+    let engine = stepped.engine().clone();
+    let mut range = IdRange::ALL;
+    let mut found = Vec::new();
+    loop {
+        let read = Read { range, reverse, entries_max: 100, ..Read::all(stream(name)) };
+        let page = stepped.run(engine.read(read)).expect("reads");
+        found.extend(page.entries);
+        match page.next {
+            Some(next) if reverse => range.last = next,
+            Some(next) => range.first = next,
+            None => return found,
+        }
+    }
+}
+
+fn trim(stepped: &mut Stepped, name: &str, keep: u64) {
+    let engine = stepped.engine().clone();
+    let trim = Trim { stream: stream(name), to: TrimTo::KeepEntries(keep), dry_run: false };
+    stepped.run(engine.trim(trim)).expect("trims");
+}
+
+fn delete(stepped: &mut Stepped, name: &str, ids: impl Iterator<Item = EntryId>) {
+    let engine = stepped.engine().clone();
+    let ids: Vec<EntryId> = ids.collect();
+    for some in ids.chunks(100) {
+        stepped.run(engine.delete_entries(&stream(name), some.to_vec())).expect("deletes");
+    }
+}
+
+/// A publish of one event with this data.
+fn one_of(name: &str, data: &[u8]) -> Publish {
+    Publish::new(stream(name), vec![Event::new("t", data.to_vec()).into_entry().expect("valid")])
+}
+
+/// Publishes events of 300 bytes with these numbers, in one request.
+fn publish(stepped: &mut Stepped, name: &str, numbers: std::ops::Range<u64>) {
+    let event =
+        |n: u64| Event::new(format!("t{}", n % 3), format!("{n:0300}").into_bytes()).into_entry().expect("valid");
+    let engine = stepped.engine().clone();
+    stepped.run(engine.publish(Publish::new(stream(name), numbers.map(event).collect()))).expect("publishes");
+}
+
+fn reclaim(stepped: &mut Stepped) {
+    while stepped.reclaim() {}
+    // What was given up goes once the state is kept.
+    stepped.reclaim();
+}
+
+impl World {
+    /// Bytes of files on the disk, those that stand ready included.
+    fn bytes(&self) -> u64 {
+        self.disk.files().values().map(|bytes| bytes.len() as u64).sum()
+    }
+
+    fn count(&self, prefix: &str) -> usize {
+        self.disk.files().keys().filter(|name| name.starts_with(prefix)).count()
+    }
+}
+
+/// Every way to start again gives the same.
+fn starts_the_same(world: &World, names: &[&str], want: &str) {
+    let check = |how: &str| {
+        let mut stepped = world.open().unwrap_or_else(|error| panic!("{how}: {error}"));
+        assert!(seen(&mut stepped, names) == want, "{how}");
+    };
+    let checkpoint = world.index.checkpoint();
+    check("after a crash");
+    world.index.replace(None);
+    check("without the index");
+    world.index.replace(checkpoint);
+    check("with an old index");
+}
+
+#[test]
+fn what_was_trimmed_gives_its_space_back() {
+    let world = World::new();
+    let mut stepped = world.open().expect("opens");
+    for n in 0..100 {
+        publish(&mut stepped, "s", n * 100..n * 100 + 100);
+    }
+    let full = world.bytes();
+    assert!(full > 6 * SEGMENT_BYTES, "{full}");
+    trim(&mut stepped, "s", 150);
+    let before = seen(&mut stepped, &["s"]);
+    reclaim(&mut stepped);
+    assert!(world.bytes() <= 4 * SEGMENT_BYTES, "{} of {full} bytes are left", world.bytes());
+    assert_eq!(world.count("snapshot-"), 1);
+    assert_eq!(seen(&mut stepped, &["s"]), before);
+    drop(stepped);
+    starts_the_same(&world, &["s"], &before);
+}
+
+#[test]
+fn deleted_entries_give_their_space_back_where_files_are_shared() {
+    let world = World::new();
+    let mut stepped = world.open().expect("opens");
+    for n in 0..60 {
+        publish(&mut stepped, "kept", n * 5..n * 5 + 5);
+        publish(&mut stepped, "thinned", n * 100..n * 100 + 100);
+    }
+    let full = world.bytes();
+    let ids: Vec<EntryId> = all(&mut stepped, "thinned", false).iter().map(|entry| entry.id).collect();
+    let kept = |n: usize| n % 10 == 3 && n % 700 < 500;
+    delete(&mut stepped, "thinned", ids.iter().enumerate().filter(|(n, _)| !kept(*n)).map(|(_, id)| *id));
+    let before = seen(&mut stepped, &["kept", "thinned"]);
+    reclaim(&mut stepped);
+    assert!(world.count("c0") > 0, "files were rewritten");
+    assert!(world.bytes() < full / 2, "{} of {full} bytes are left", world.bytes());
+    assert_eq!(seen(&mut stepped, &["kept", "thinned"]), before);
+
+    // Counts and ordinals are what they were: trims by count meet the same entries.
+    let left: Vec<EntryId> = all(&mut stepped, "thinned", false).iter().map(|entry| entry.id).collect();
+    trim(&mut stepped, "thinned", 77);
+    let now: Vec<EntryId> = all(&mut stepped, "thinned", false).iter().map(|entry| entry.id).collect();
+    assert_eq!(now, left[left.len() - 77..]);
+    publish(&mut stepped, "thinned", 0..10);
+    let engine = stepped.engine().clone();
+    assert_eq!(stepped.run(engine.stream(&stream("thinned"))).expect("is there").length, 87);
+    let after = seen(&mut stepped, &["kept", "thinned"]);
+    drop(stepped);
+    starts_the_same(&world, &["kept", "thinned"], &after);
+}
+
+#[test]
+fn a_rewritten_file_is_rewritten_again() {
+    let world = World::new();
+    let mut stepped = world.open().expect("opens");
+    for round in 0..6 {
+        for n in 0..20 {
+            publish(&mut stepped, "a", n * 50..n * 50 + 50);
+            publish(&mut stepped, "b", n * 50..n * 50 + 50);
+            publish(&mut stepped, &format!("gone-{round}"), n * 10..n * 10 + 10);
+        }
+        let ids: Vec<EntryId> = all(&mut stepped, "a", false).iter().map(|entry| entry.id).collect();
+        delete(&mut stepped, "a", ids.iter().enumerate().filter(|(n, _)| n % 4 != 0).map(|(_, id)| *id));
+        trim(&mut stepped, "b", 30);
+        let engine = stepped.engine().clone();
+        stepped.run(engine.delete_stream(&stream(&format!("gone-{round}")))).expect("deletes");
+        let before = seen(&mut stepped, &["a", "b"]);
+        reclaim(&mut stepped);
+        assert_eq!(seen(&mut stepped, &["a", "b"]), before, "round {round}");
+        assert!(world.bytes() < 6 * SEGMENT_BYTES, "round {round}: {} bytes", world.bytes());
+        drop(stepped);
+        starts_the_same(&world, &["a", "b"], &before);
+        stepped = world.open().expect("opens");
+    }
+}
+
+#[test]
+fn nothing_that_was_deleted_is_left_after_everything_was_reclaimed() {
+    let world = World::new();
+    let mut stepped = world.open().expect("opens");
+    let secret = b"the number of a card";
+    for n in 0..40 {
+        publish(&mut stepped, "s", n * 100..n * 100 + 100);
+    }
+    let engine = stepped.engine().clone();
+    let published = stepped.run(engine.publish(one_of("s", secret))).expect("publishes");
+    publish(&mut stepped, "s", 0..100);
+    let holds = |world: &World| {
+        world.disk.files().values().any(|bytes| bytes.windows(secret.len()).any(|window| window == secret))
+    };
+    assert!(holds(&world));
+    delete(&mut stepped, "s", [published.first].into_iter());
+    let before = seen(&mut stepped, &["s"]);
+    stepped.reclaim_all().expect("nothing hinders it");
+    stepped.reclaim();
+    assert!(!holds(&world));
+    assert_eq!(seen(&mut stepped, &["s"]), before);
+    drop(stepped);
+    starts_the_same(&world, &["s"], &before);
+}
+
+#[test]
+fn a_log_without_its_first_files_needs_a_state_that_covers_them() {
+    let world = World::new();
+    let mut stepped = world.open().expect("opens");
+    for n in 0..100 {
+        publish(&mut stepped, "s", n * 100..n * 100 + 100);
+    }
+    trim(&mut stepped, "s", 10);
+    reclaim(&mut stepped);
+    drop(stepped);
+    world.index.replace(None);
+    let name = world.disk.files().keys().find(|name| name.starts_with("snapshot-")).cloned().expect("there is one");
+    world.disk.corrupt(&name, 100, |bytes| bytes[0] ^= 1);
+    let error = world.open().err().expect("is refused");
+    assert_eq!(error.reason(), Reason::Corrupt, "{error}");
+    world.disk.corrupt(&name, 100, |bytes| bytes[0] ^= 1);
+    let mut stepped = world.open().expect("opens again");
+    assert_eq!(all(&mut stepped, "s", false).len(), 10);
+}
