@@ -232,7 +232,8 @@ impl SpanList {
 
     /// Adds a span; mostly the last one.
     pub(super) fn insert(&mut self, span: Span) {
-        let at = self.ending_below(span.last);
+        let last = self.len().checked_sub(1).and_then(|at| self.get(at));
+        let at = if last.is_none_or(|last| last.last < span.last) { self.len() } else { self.ending_below(span.last) };
         let narrowed = narrow(span.last);
         if let (Self::Narrow(spans), None) = (&mut *self, narrowed) {
             *self = Self::Wide(spans.drain(..).map(NarrowSpan::widen).collect());

@@ -139,9 +139,10 @@ impl StreamView {
     /// Replaces the blocks of a segment, now sealed, by one span; says whether the stream still has any of it.
     fn seal(&self, number: FileNumber, span: &FileSpan) -> bool {
         let mut s = self.state.write();
-        s.live.retain(|b| b.file != span.file);
-        if s.live.is_empty() {
-            s.live = VecDeque::new();
+        if !s.live.is_empty() {
+            s.live.retain(|b| b.file != span.file);
+            // There are many streams, and not all go on: what the list had grown to is not kept.
+            s.live.shrink_to_fit();
         }
         s.last = s.last.max(span.last);
         s.appended = s.appended.max(span.first_ordinal + span.count);
