@@ -34,9 +34,9 @@ const IDLE_SYNC_DELAY: Duration = Duration::from_millis(5);
 
 /// How often retention is looked after at least, and how often it is asked whether much was written since.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
-const RETENTION_TICK: Duration = Duration::from_millis(100);
+const RETENTION_TICK: Duration = Duration::from_millis(50);
 /// How often it is looked whether space can be given back; no more than a twentieth of the time goes into looking.
-const RECLAIM_INTERVAL: Duration = Duration::from_millis(250);
+const RECLAIM_INTERVAL: Duration = Duration::from_millis(50);
 const RECLAIM_SHARE: u32 = 20;
 /// How long it waits for the keeper of the index, which takes one state at a time.
 const RECLAIM_RETRY: Duration = Duration::from_millis(20);

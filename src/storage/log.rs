@@ -178,10 +178,10 @@ impl Log {
         Ok(self.synced)
     }
 
-    /// Seals the live segment, where it has any frames, and begins the next one.
+    /// Seals the live segment, where it has any entries, and begins the next one.
     pub fn roll(&mut self, now: Now) -> Result<Option<SealedSegment>> {
         self.check()?;
-        let filled = self.live.take_if(|live| live.offset > SEGMENT_HEADER_BYTES as u64);
+        let filled = self.live.take_if(|live| live.index.blocks() > 0);
         let mut sealed = None;
         if let Some(live) = filled {
             let rolled = self.seal(live).and_then(|done| self.begin(now).map(|()| done));

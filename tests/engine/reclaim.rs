@@ -1,13 +1,15 @@
-//! Reclaim on a disk in memory, stepped by hand: space comes back, and nothing else changes.
+//! Reclaim, on a disk in memory, stepped by hand, and as it goes by itself: space comes back, and nothing else changes.
+
+use std::time::{Duration, Instant};
 
 use synapse::engine::stepped::Stepped;
-use synapse::engine::{Publish, Read, Trim, TrimTo};
+use synapse::engine::{Engine, EngineOptions, Publish, Read, Trim, TrimTo};
 use synapse::error::Reason;
 use synapse::format::event::Event;
-use synapse::types::{EntryId, IdRange};
+use synapse::types::{EntryId, IdRange, NewEntry, Retention, StreamSettings};
 
-use crate::stream;
 use crate::world::{SEGMENT_BYTES, World};
+use crate::{stream, wait};
 
 /// All that can be read of some streams, in both directions.
 fn seen(stepped: &mut Stepped, names: &[&str]) -> String {
@@ -217,4 +219,91 @@ fn a_log_without_its_first_files_needs_a_state_that_covers_them() {
     world.disk.corrupt(&name, 100, |bytes| bytes[0] ^= 1);
     let mut stepped = world.open().expect("opens again");
     assert_eq!(all(&mut stepped, "s", false).len(), 10);
+}
+
+/// Bytes under a folder, on the disk, and what they were at most while something was done.
+fn largest_during(folder: &std::path::Path, work: impl FnOnce()) -> u64 {
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut largest = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                largest = largest.max(bytes_under(folder));
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            largest
+        });
+        work();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        watcher.join().expect("watches to the end")
+    })
+}
+
+fn bytes_under(folder: &std::path::Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let of = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => bytes_under(&entry.path()),
+        found => found.map_or(0, |found| found.len()),
+    };
+    entries.flatten().map(of).sum()
+}
+
+/// `SYNAPSE_RECLAIM_SCALE=64` publishes 4 GiB through a stream kept to 64 MiB, in segments of 64 MiB.
+#[test]
+fn a_stream_kept_to_so_much_never_holds_much_more_on_the_disk() {
+    let scale: u64 = std::env::var("SYNAPSE_RECLAIM_SCALE").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let (segment, kept, all) = (scale << 20, scale << 20, scale << 26);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data");
+    let options = EngineOptions { segment_bytes: segment, ..EngineOptions::new(&data) };
+    let engine = Engine::open(options).expect("opens");
+    let retention = Retention { bytes_max: Some(kept), ..Retention::default() };
+    let settings = StreamSettings { retention, ..StreamSettings::default() };
+    wait(engine.create_stream(stream("s"), settings)).expect("makes the stream");
+    let events: Vec<NewEntry> = (0..64).map(|_| Event::new("t", vec![7; 1000]).into_entry().expect("valid")).collect();
+    let bytes: u64 = events.iter().map(|event| event.bytes.len() as u64).sum();
+    let largest = largest_during(&data, || {
+        for _ in 0..all / bytes {
+            wait(engine.publish(Publish::new(stream("s"), events.clone()))).expect("publishes");
+        }
+    });
+    eprintln!("{} MiB published, at most {} MiB on the disk", all >> 20, largest >> 20);
+    // Retention and reclaim follow what is published by a fraction of a second; a machine that is busy needs a second.
+    assert!(largest <= 2 * kept + 4 * segment + all / 4, "{largest} bytes on the disk, {kept} kept");
+    let until = Instant::now() + Duration::from_secs(20);
+    while bytes_under(&data) > 2 * kept + 4 * segment {
+        assert!(Instant::now() < until, "{} bytes stay on the disk", bytes_under(&data));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let info = wait(engine.stream(&stream("s"))).expect("is there");
+    wait(engine.shutdown()).expect("stops in order");
+    std::fs::remove_dir_all(data.join("index")).expect("removed");
+    let engine = Engine::open(EngineOptions { segment_bytes: segment, ..EngineOptions::new(&data) }).expect("opens");
+    let again = wait(engine.stream(&stream("s"))).expect("is there");
+    assert!(again.length <= info.length && again.last == info.last && again.bytes <= kept, "{again:?}");
+}
+
+/// What was asked for is done when the answer comes.
+#[test]
+fn everything_is_reclaimed_on_request() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data");
+    let engine = Engine::open(EngineOptions::new(&data)).expect("opens");
+    let secret = b"the number of a card";
+    let holds = || {
+        let files = std::fs::read_dir(data.join("log")).expect("is there").flatten();
+        files.into_iter().any(|file| {
+            let bytes = std::fs::read(file.path()).unwrap_or_default();
+            bytes.windows(secret.len()).any(|window| window == secret)
+        })
+    };
+    let first = wait(engine.publish(one_of("s", secret))).expect("publishes").first;
+    wait(engine.publish(one_of("s", b"harmless"))).expect("publishes");
+    wait(engine.delete_entries(&stream("s"), vec![first])).expect("deletes");
+    assert!(holds());
+    assert!(wait(engine.reclaim()).expect("reclaims") > 0);
+    assert!(!holds());
+    let page = wait(engine.read(Read::all(stream("s")))).expect("reads");
+    assert_eq!(page.entries.len(), 1);
+    assert_eq!(wait(engine.reclaim()).expect("reclaims again"), 0, "there was nothing left");
 }
