@@ -34,6 +34,8 @@ struct ViewState {
     trimmed_before: EntryId,
     deleted: DeletedIds,
     removals: u64,
+    /// How often its parts of sealed files changed other than by a trim.
+    layouts: u64,
     /// One for each sealed file that holds entries of this stream, in id order; then the blocks of the live segment.
     spans: SpanList,
     live: VecDeque<BlockRef>,
@@ -76,6 +78,8 @@ pub(crate) struct Extent {
     pub(crate) appended: u64,
     pub(crate) trimmed_before: EntryId,
     pub(crate) removals: u64,
+    /// How often its parts of sealed files changed other than by a trim.
+    pub(crate) layouts: u64,
     pub(crate) gone: bool,
 }
 
@@ -99,6 +103,7 @@ impl StreamView {
             appended: s.appended,
             trimmed_before: s.trimmed_before,
             removals: s.removals,
+            layouts: s.layouts,
             gone: s.gone,
         }
     }
@@ -140,6 +145,7 @@ impl StreamView {
     fn seal(&self, number: FileNumber, span: &FileSpan) -> bool {
         let mut s = self.state.write();
         if !s.live.is_empty() {
+            s.layouts += 1;
             s.live.retain(|b| b.file != span.file);
             // There are many streams, and not all go on: what the list had grown to is not kept.
             s.live.shrink_to_fit();
@@ -158,6 +164,7 @@ impl StreamView {
     fn replace(&self, files: &SealedFiles, old: &[FileId], new: &[FileSpan]) {
         let old: Vec<FileNumber> = old.iter().map(|file| files.number(*file)).collect();
         let mut s = self.state.write();
+        s.layouts += 1;
         s.spans.drop_files(&old, files);
         let trimmed_before = s.trimmed_before;
         for span in new.iter().filter(|span| span.last >= trimmed_before) {

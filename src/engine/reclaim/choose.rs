@@ -31,9 +31,9 @@ pub(crate) struct Work {
 }
 
 /// Bytes of entries in sealed files that no longer exist, though their stream still has some of the file; by stream, as of
-/// its count of removals.
+/// its counts of removals and of layouts.
 #[derive(Debug, Default)]
-pub(super) struct Thinned(HashMap<StreamNumber, (u64, Vec<(FileId, u64)>)>);
+pub(super) struct Thinned(HashMap<StreamNumber, ((u64, u64), Vec<(FileId, u64)>)>);
 
 /// What an entry takes beside its payload: in a segment, where most ids follow from the one before; in a rewritten file,
 /// where each may be explicit.
@@ -94,14 +94,14 @@ impl Reclaimer {
         let mut sum: HashMap<FileId, u64> = HashMap::new();
         for view in self.shared.catalogue.all() {
             let extent = view.extent();
-            let removals = extent.removals;
-            if removals == 0 && extent.trimmed_before == EntryId::ZERO {
+            let state = (extent.removals, extent.layouts);
+            if extent.removals == 0 && extent.trimmed_before == EntryId::ZERO {
                 continue;
             }
-            let known = before.remove(&view.number).filter(|(at, _)| *at == removals);
+            let known = before.remove(&view.number).filter(|(at, _)| *at == state);
             let (at, dead) = match known {
                 Some(known) => known,
-                None => (removals, self.thinned_of(&view)?),
+                None => (state, self.thinned_of(&view)?),
             };
             dead.iter().for_each(|(file, bytes)| *sum.entry(*file).or_default() += bytes);
             self.thinned.0.insert(view.number, (at, dead));
