@@ -19,6 +19,7 @@ mod pending;
 mod progress;
 mod publish;
 mod rebuild;
+mod reclaim;
 mod redrive;
 mod render;
 mod seek;
@@ -88,6 +89,8 @@ enum Command {
     Verify(verify::Args),
     /// Make the index of a data directory that no server has open anew from its log.
     Rebuild(rebuild::Args),
+    /// Give back the space of everything that no longer exists, in a data directory that no server has open
+    Reclaim(reclaim::Args),
     /// Print what makes a shell complete these commands.
     Completions(completions::Args),
 }
@@ -139,6 +142,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Keys(args) => keys::run(args),
         Command::Verify(args) => verify::run(&args),
         Command::Rebuild(args) => rebuild::run(&args),
+        Command::Reclaim(args) => reclaim::run(&args),
         Command::Completions(args) => completions::run(&args),
     }
 }

@@ -43,5 +43,5 @@ pub use gather::{EachPublished, Gathered, Plain, Submitted};
 pub use handle::Engine;
 pub use options::{EngineFaults, EngineOptions};
 pub use parts::Replay;
-pub use rebuild::{Rebuilt, rebuild};
+pub use rebuild::{Rebuilt, rebuild, reclaim as reclaim_directory};
 pub use tail::Tail;

@@ -1,4 +1,4 @@
-//! Making the index anew from the log, of a data directory that nobody has open.
+//! Upkeep of a data directory that nobody has open: making the index anew from the log, giving space back.
 //!
 //! An ordinary start comes first: it recovers what a crash left with all that the old index knows of it, and stops in
 //! order. Where that start used a checkpoint, a second one replays the log from its last snapshot, or its beginning, and
@@ -61,13 +61,7 @@ fn replay<I: StateIndex + 'static>(
     progress: Progress<'_>,
 ) -> Result<Done> {
     let store = Store::open_existing(data_dir)?;
-    let extent = LogExtent::of(&*store.log_files()?)?;
-    let mut options = EngineOptions::new(data_dir);
-    // Files are allocated ahead; those that a server made and will use again are of the length that it was told.
-    let lengths = limits::SEGMENT_BYTES_MIN..=limits::SEGMENT_BYTES_MAX;
-    if let Some(extent) = extent.filter(|extent| lengths.contains(&extent.segment_bytes)) {
-        options.segment_bytes = extent.segment_bytes;
-    }
+    let options = options_of(&store)?;
     let index = Box::new(index(&store));
     let clock: Arc<dyn Clock> = SystemClock::new();
     let engine = Engine::open_store(store, index, options, clock, progress)?;
@@ -77,6 +71,31 @@ fn replay<I: StateIndex + 'static>(
     engine.0.stop()?;
     let (resumed, end) = (engine.resumed_from().is_some(), LogPosition(engine.stats().synced_to));
     Ok(Done { rebuilt, resumed, end })
+}
+
+/// The settings with which a server's data directory is opened beside it.
+fn options_of(store: &Store) -> Result<EngineOptions> {
+    let extent = LogExtent::of(&*store.log_files()?)?;
+    let mut options = EngineOptions::new(store.path());
+    // Files are allocated ahead; those that a server made and will use again are of the length that it was told.
+    let lengths = limits::SEGMENT_BYTES_MIN..=limits::SEGMENT_BYTES_MAX;
+    if let Some(extent) = extent.filter(|extent| lengths.contains(&extent.segment_bytes)) {
+        options.segment_bytes = extent.segment_bytes;
+    }
+    Ok(options)
+}
+
+/// Gives back the space of everything that no longer exists in this data directory, which nobody has open, so that none
+/// of its bytes are left there. Answers by how many bytes its files became smaller.
+///
+/// Fails as [`Engine::open`] does.
+pub fn reclaim(data_dir: &Path, progress: &mut dyn FnMut(Replay)) -> Result<u64> {
+    let store = Store::open_existing(data_dir)?;
+    let (options, index) = (options_of(&store)?, Box::new(store.index()));
+    let engine = Engine::open_store(store, index, options, SystemClock::new(), progress)?;
+    let done = futures::executor::block_on(engine.reclaim());
+    engine.0.stop()?;
+    done
 }
 
 /// An index that knows nothing, and takes the old one's place once there is something to write.

@@ -38,6 +38,8 @@ const RETENTION_TICK: Duration = Duration::from_millis(50);
 /// How often it is looked whether space can be given back; no more than a twentieth of the time goes into looking.
 const RECLAIM_INTERVAL: Duration = Duration::from_millis(50);
 const RECLAIM_SHARE: u32 = 20;
+/// How often everything is reclaimed: bytes of what was deleted are gone from the disk within this time.
+const RECLAIM_ALL_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// How long it waits for the keeper of the index, which takes one state at a time.
 const RECLAIM_RETRY: Duration = Duration::from_millis(20);
 /// How long the allocator waits before it looks whether the engine stops, or a full disk has room again.
@@ -322,8 +324,15 @@ impl Reclaiming {
     /// Gives back space where it is worth it, and everything where that is asked for, until the other end is dropped.
     fn run(mut self, ended: &Receiver<()>) {
         let Some(requests) = self.shared.reclaims.asked.lock().take() else { return };
-        let mut pause = RECLAIM_INTERVAL;
+        let (mut pause, mut since_ms) = (RECLAIM_INTERVAL, self.shared.clock.now().engine_ms);
         loop {
+            let now_ms = self.shared.clock.now().engine_ms;
+            if now_ms.saturating_sub(since_ms) >= RECLAIM_ALL_INTERVAL.as_millis() as u64 {
+                since_ms = now_ms;
+                if let Err(error) = self.everything() {
+                    tracing::warn!(%error, "what was deleted could not be removed from the disk; it is tried again");
+                }
+            }
             select_biased! {
                 recv(ended) -> _ => return,
                 recv(requests) -> request => if let Ok(reply) = request {

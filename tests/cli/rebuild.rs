@@ -141,3 +141,24 @@ fn a_directory_in_use_or_none_is_refused() {
     command.args(["rebuild", "here"]);
     outcome(command, "").failed(2);
 }
+
+#[test]
+fn what_was_deleted_leaves_no_byte_behind() {
+    let server = Server::start();
+    server.run_with_input(&["publish", "s", "-"], "{\"card\":\"4111 1111 1111 1111\"}\n{\"card\":\"none\"}\n").ok();
+    server.run(&["trim", "s", "--keep-entries", "1"]).ok();
+    let (_, _, folder) = server.stop();
+    let holds = || {
+        let files = fs::read_dir(folder.path().join("data/log")).expect("listed").flatten();
+        let found = |bytes: Vec<u8>| bytes.windows(9).any(|window| window == b"4111 1111");
+        files.into_iter().any(|file| found(fs::read(file.path()).expect("read")))
+    };
+    assert!(holds());
+    let mut command = synapse();
+    command.args(["reclaim", "--json", "--data-dir"]).arg(folder.path().join("data"));
+    let sum: Value = serde_json::from_str(&outcome(command, "").ok()).expect("one object");
+    assert!(sum["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{sum}");
+    assert!(!holds());
+    let server = Server::start_in(folder, &[]);
+    assert!(server.run(&["tail", "s"]).ok().contains("none"));
+}

@@ -122,7 +122,9 @@ impl Reclaimer {
                 if block.last < trimmed {
                     return u64::from(block.bytes);
                 }
-                view.deleted_in(IdRange { first: block.first, last: block.last }).1
+                // How much of a block the trim took is not worth to be read for: something.
+                let cut = u64::from(block.first < trimmed);
+                cut + view.deleted_in(IdRange { first: block.first, last: block.last }).1
             });
             let bytes: u64 = bytes.sum();
             if bytes > 0 {
