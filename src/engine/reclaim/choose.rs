@@ -30,10 +30,16 @@ pub(crate) struct Work {
     pub(crate) bytes: u64,
 }
 
-/// Bytes of entries in sealed files that no longer exist, though their stream still has some of the file; by stream, as of
-/// its counts of removals and of layouts.
+/// Bytes of entries in sealed files that no longer exist, though their stream still has some of the file; by stream.
 #[derive(Debug, Default)]
-pub(super) struct Thinned(HashMap<StreamNumber, ((u64, u64), Vec<(FileId, u64)>)>);
+pub(super) struct Thinned(HashMap<StreamNumber, ThinnedStream>);
+
+#[derive(Debug)]
+struct ThinnedStream {
+    /// The stream's counts of removals and of layouts when this was found.
+    seen: (u64, u64),
+    dead: Vec<(FileId, u64)>,
+}
 
 /// What an entry takes beside its payload: in a segment, where most ids follow from the one before; in a rewritten file,
 /// where each may be explicit.
@@ -94,17 +100,16 @@ impl Reclaimer {
         let mut sum: HashMap<FileId, u64> = HashMap::new();
         for view in self.shared.catalogue.all() {
             let extent = view.extent();
-            let state = (extent.removals, extent.layouts);
+            let seen = (extent.removals, extent.layouts);
             if extent.removals == 0 && extent.trimmed_before == EntryId::ZERO {
                 continue;
             }
-            let known = before.remove(&view.number).filter(|(at, _)| *at == state);
-            let (at, dead) = match known {
+            let found = match before.remove(&view.number).filter(|known| known.seen == seen) {
                 Some(known) => known,
-                None => (state, self.thinned_of(&view)?),
+                None => ThinnedStream { seen, dead: self.thinned_of(&view)? },
             };
-            dead.iter().for_each(|(file, bytes)| *sum.entry(*file).or_default() += bytes);
-            self.thinned.0.insert(view.number, (at, dead));
+            found.dead.iter().for_each(|(file, bytes)| *sum.entry(*file).or_default() += bytes);
+            self.thinned.0.insert(view.number, found);
         }
         Ok(sum)
     }
