@@ -33,8 +33,10 @@ fn a_killed_server_keeps_every_promise() {
             let mut first = Client::connect(&server.url, &recorder).await;
             if round == 0 {
                 first.create_group().await;
+                first.create_churn().await;
             }
             first.read_all().await;
+            clients.spawn(Client::connect(&server.url, &recorder).await.churn());
             for n in 0..PUBLISHERS {
                 clients.spawn(Client::connect(&server.url, &recorder).await.publish_on(1 + 7 * n));
             }
@@ -57,6 +59,9 @@ fn a_killed_server_keeps_every_promise() {
         last.read_all().await;
     });
     server.terminate();
+    let names = std::fs::read_dir(data_dir.join("log")).expect("listed").flatten();
+    let snapshot = names.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("snapshot-"));
+    assert!(snapshot || rounds < 30, "files were given up in between");
     let history = recorder.history.lock();
     let answered = history.publishes.iter().filter(|p| p.answer.is_some()).count();
     eprintln!(

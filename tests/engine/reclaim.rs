@@ -1,14 +1,18 @@
 //! Reclaim, on a disk in memory, stepped by hand, and as it goes by itself: space comes back, and nothing else changes.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use synapse::engine::stepped::Stepped;
 use synapse::engine::{Engine, EngineOptions, Publish, Read, Trim, TrimTo};
 use synapse::error::Reason;
 use synapse::format::event::Event;
+use synapse::storage::sim::SimDisk;
+use synapse::storage::{Checked, LogOptions, Verifier};
 use synapse::types::{EntryId, IdRange, NewEntry, Retention, StreamSettings};
 
-use crate::world::{SEGMENT_BYTES, World};
+use crate::world::{SEGMENT_BYTES, STORE, World};
 use crate::{stream, wait};
 
 /// All that can be read of some streams, in both directions.
@@ -219,6 +223,52 @@ fn a_log_without_its_first_files_needs_a_state_that_covers_them() {
     world.disk.corrupt(&name, 100, |bytes| bytes[0] ^= 1);
     let mut stepped = world.open().expect("opens again");
     assert_eq!(all(&mut stepped, "s", false).len(), 10);
+}
+
+/// What a check of the disk takes for damage: file, offset, and what it says.
+fn flaws(world: &World) -> Vec<(String, u64, String)> {
+    let verifier = Verifier::over(Arc::new(world.disk.clone()), &LogOptions::new(STORE)).expect("is listed");
+    let mut found = Vec::new();
+    let report = verifier.run(&mut |checked| {
+        if let Checked::Found(finding) = checked
+            && finding.is_flaw
+        {
+            found.push((finding.file, finding.offset, finding.message));
+        }
+    });
+    report.expect("is checked");
+    found
+}
+
+#[test]
+fn a_check_knows_rewritten_files_and_snapshots() {
+    let world = World::new();
+    let mut stepped = world.open().expect("opens");
+    for n in 0..60 {
+        publish(&mut stepped, "kept", n * 5..n * 5 + 5);
+        publish(&mut stepped, "thinned", n * 100..n * 100 + 100);
+    }
+    let ids: Vec<EntryId> = all(&mut stepped, "thinned", false).iter().map(|entry| entry.id).collect();
+    delete(&mut stepped, "thinned", ids.iter().enumerate().filter(|(n, _)| n % 10 != 3).map(|(_, id)| *id));
+    reclaim(&mut stepped);
+    drop(stepped);
+    assert_eq!(flaws(&world), []);
+    let names: Vec<String> = world.disk.files().into_keys().collect();
+    let rewritten = names.iter().find(|name| name.starts_with("c0")).expect("files were rewritten");
+    let snapshot = names.iter().find(|name| name.starts_with("snapshot-")).expect("there is one");
+    for (name, offset) in [(rewritten, 2000), (rewritten, 90), (rewritten, 40), (snapshot, 500)] {
+        world.disk.corrupt(name, offset, |bytes| bytes[0] ^= 4);
+        let found = flaws(&world);
+        assert!(found.iter().any(|(file, ..)| file.ends_with(name.as_str())), "{name} at {offset}: {found:?}");
+        world.disk.corrupt(name, offset, |bytes| bytes[0] ^= 4);
+    }
+    assert_eq!(flaws(&world), []);
+    let lost: BTreeMap<String, Vec<u8>> =
+        world.disk.files().into_iter().filter(|(name, _)| name != rewritten).collect();
+    let world = World { disk: SimDisk::of_files(1, 64 << 20, lost), ..world };
+    assert!(flaws(&world).iter().any(|(file, _, message)| file.ends_with(rewritten) && message.contains("missing")));
+    let error = world.open().err().expect("is refused");
+    assert_eq!(error.reason(), Reason::Corrupt, "{error}");
 }
 
 /// Bytes under a folder, on the disk, and what they were at most while something was done.

@@ -12,6 +12,8 @@ use synapse::storage::{LogOptions, MemoryIndex};
 
 use crate::events;
 
+/// Whose log it is.
+pub(crate) const STORE: StoreId = StoreId([7; 16]);
 /// Length of a segment.
 pub(crate) const SEGMENT_BYTES: u64 = 256 << 10;
 /// Log between two checkpoints.
@@ -42,7 +44,7 @@ impl World {
             salt += 1;
             salt
         });
-        let log = LogOptions::new(StoreId([7; 16]));
+        let log = LogOptions::new(STORE);
         let (files, index) = (Arc::new(self.disk.clone()), Box::new(self.index.clone()));
         Stepped::open_with(files, log, index, options, Arc::<ManualClock>::clone(&self.clock), salts)
     }

@@ -8,12 +8,14 @@ use parking_lot::Mutex;
 use synapse::proto::v1;
 use synapse::proto::v1::consumer_service_client::ConsumerServiceClient;
 use synapse::proto::v1::event_service_client::EventServiceClient;
+use synapse::proto::v1::stream_service_client::StreamServiceClient;
 use tonic::transport::Channel;
 
 use crate::history::{Acknowledged, History, Id, Publish, Pull, Reading};
 
 const STREAM: &str = "work";
 const GROUP: &str = "workers";
+const CHURN: &str = "churn";
 
 /// What all clients of a test share.
 #[derive(Clone, Default)]
@@ -34,6 +36,7 @@ impl Recorder {
 pub(crate) struct Client {
     events: EventServiceClient<Channel>,
     consumers: ConsumerServiceClient<Channel>,
+    streams: StreamServiceClient<Channel>,
     recorder: Recorder,
 }
 
@@ -42,8 +45,9 @@ impl Client {
         let channel = tonic::transport::Endpoint::from_shared(url.to_owned()).expect("an address");
         let channel = channel.connect().await.expect("the server listens");
         let events = EventServiceClient::new(channel.clone()).max_decoding_message_size(64 << 20);
+        let streams = StreamServiceClient::new(channel.clone());
         let consumers = ConsumerServiceClient::new(channel).max_decoding_message_size(64 << 20);
-        Self { events, consumers, recorder: recorder.clone() }
+        Self { events, consumers, streams, recorder: recorder.clone() }
     }
 
     /// Makes the group with a short lease, so that what a dead client held soon comes again.
@@ -57,6 +61,26 @@ impl Client {
             ..Default::default()
         };
         self.consumers.create_group(request).await.expect("makes the group");
+    }
+
+    /// Makes a stream that keeps next to nothing, so that files of the log are given up while others publish.
+    pub(crate) async fn create_churn(&mut self) {
+        let retention = Some(v1::Retention { entries_max: Some(3), ..Default::default() });
+        let settings = Some(v1::StreamSettings { retention, ..Default::default() });
+        let request = v1::CreateStreamRequest { stream: CHURN.into(), settings };
+        self.streams.create_stream(request).await.expect("makes the stream");
+    }
+
+    /// Publishes large events to that stream until that fails.
+    pub(crate) async fn churn(mut self) {
+        loop {
+            let event = v1::Event { data: vec![7; 50_000].into(), ..event(0) };
+            let request = v1::PublishRequest { stream: CHURN.into(), events: vec![event], ..Default::default() };
+            if self.events.publish(request).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// Publishes small batches, one after the other, until that fails.

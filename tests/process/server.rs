@@ -13,7 +13,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts on what this data directory holds, and waits until it listens.
     pub(crate) fn start(data_dir: &Path) -> Self {
-        Self::start_on(data_dir, "127.0.0.1:0", &["--segment-bytes", "1048576"])
+        Self::start_on(data_dir, "127.0.0.1:0", &["--segment-bytes", "1048576", "--checkpoint-bytes", "1048576"])
     }
 
     /// Starts so at this address, with further flags.
