@@ -126,7 +126,7 @@ const TEMPORARIES: [&str; 4] = [TEMPORARY, CUT_TEMPORARY, SNAPSHOT_TEMPORARY, RE
 impl Log {
     /// Opens the log in this folder, or begins one, handing every frame from `resume` on, which [`Log::has`] said is
     /// there, to the visitor in order; of the frames before it in the same file, the blocks alone. The files before that
-    /// one are for [`Log::adopt`].
+    /// one are for `Log::adopt`.
     pub fn open(
         files: Arc<dyn Files>,
         options: LogOptions,

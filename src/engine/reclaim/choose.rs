@@ -67,7 +67,9 @@ impl Reclaimer {
             let after = bytes_after(&known, thinned.get(&known.file).copied().unwrap_or(0));
             let thin = match amount {
                 Amount::Worthwhile => after.saturating_mul(2) <= known.length,
-                Amount::Everything => thinned.contains_key(&known.file) && self.holds_removed(&known)?,
+                Amount::Everything => {
+                    self.is_due(&known) && thinned.contains_key(&known.file) && self.holds_removed(&known)?
+                }
             };
             if !thin || self.damaged.contains(&known.file) {
                 joined = false;
@@ -137,6 +139,12 @@ impl Reclaimer {
             }
         }
         Ok(dead)
+    }
+
+    /// Whether a file was there when the pass over everything began: what goes on being trimmed would never end it.
+    fn is_due(&self, known: &FileUse) -> bool {
+        let (number, position) = self.until;
+        known.file.number().map_or(known.from < position, |its| its < number)
     }
 
     /// Whether a file still has bytes of entries that no longer exist, which a rewritten one mostly has not.

@@ -39,6 +39,9 @@ pub(crate) struct Reclaimer {
     /// Files that damage keeps from being rewritten.
     damaged: HashSet<FileId>,
     thinned: Thinned,
+    /// What a pass over everything ends with: rewritten files from this number on, and segments from this position on, are
+    /// of its own time.
+    until: (u64, LogPosition),
     /// Whether to leave the disk to others in between.
     paced: bool,
 }
@@ -56,9 +59,22 @@ pub(crate) struct ReclaimStart {
 impl Reclaimer {
     pub(crate) fn new(shared: &Arc<Shared>, start: ReclaimStart) -> Self {
         let ReclaimStart { log, files, store, seed, next_number, left_over } = start;
-        let (damaged, thinned) = (HashSet::new(), Thinned::default());
-        let shared = Arc::clone(shared);
-        Self { shared, log, files, store, seed, next_number, left_over, damaged, thinned, paced: false }
+        // A file that is left over never has the number of one that is to be made: removing the one would remove the other.
+        let numbers = left_over.iter().filter_map(|(file, _)| file.number());
+        let next_number = numbers.map(|number| number + 1).max().unwrap_or(0).max(next_number);
+        Self {
+            shared: Arc::clone(shared),
+            log,
+            files,
+            store,
+            seed,
+            next_number,
+            left_over,
+            damaged: HashSet::new(),
+            thinned: Thinned::default(),
+            until: (next_number, LogPosition(0)),
+            paced: false,
+        }
     }
 
     /// The same, leaving half of the time to others.
@@ -85,11 +101,13 @@ impl Reclaimer {
         }
     }
 
-    /// Seals the segment that is being filled, so that what is in it can be given up, too.
+    /// Begins a pass over everything: seals the segment that is being filled, so that what is in it can be given up, too.
     pub(crate) async fn begin_segment(&mut self) -> Result<()> {
         let (reply, answer) = reply::channel();
         self.shared.send(Command::BeginSegment { reply })?;
-        answer.or_draining().await
+        answer.or_draining().await?;
+        self.until = (self.next_number, LogPosition(self.shared.counters.log_end.load(Ordering::Relaxed)));
+        Ok(())
     }
 
     /// Whether nothing that was given up is left on the disk.
