@@ -84,7 +84,9 @@ impl Threads {
         let reclaimer = reclaimer.map(Reclaimer::paced);
         let reclaimed = Arc::clone(&shared);
         let reclaimer = reclaimer.map(|reclaimer| {
-            spawn("synapse-reclaim", &shared, move || Reclaiming { reclaimer, shared: reclaimed }.run(&stop))
+            spawn("synapse-reclaim", &shared, move || {
+                Reclaiming { reclaimer, shared: reclaimed, idle_at: None }.run(&stop)
+            })
         });
         let reclaimer = reclaimer.transpose()?;
         let keeper = spawn_beside("synapse-index", move || keeper.run())?;
@@ -318,6 +320,8 @@ fn retain(retainer: &Retainer, shared: &Shared, ended: &Receiver<()>) {
 struct Reclaiming {
     reclaimer: Reclaimer,
     shared: Arc<Shared>,
+    /// Where the log ended when there was nothing to give back.
+    idle_at: Option<u64>,
 }
 
 impl Reclaiming {
@@ -343,14 +347,19 @@ impl Reclaiming {
         }
     }
 
-    /// Gives back what is worth it; answers how long to wait then.
+    /// Gives back what is worth it; answers how long to wait then. Without anything written there is nothing new.
     fn look(&mut self) -> Duration {
+        let end = Some(self.shared.counters.log_end.load(Ordering::Relaxed));
+        if self.idle_at == end && self.reclaimer.is_done() {
+            return RECLAIM_INTERVAL;
+        }
         let since = self.shared.clock.now().engine_ms;
         while futures::executor::block_on(self.reclaimer.step(Amount::Worthwhile)) {
             if self.shared.is_draining() {
                 break;
             }
         }
+        self.idle_at = end.filter(|_| !self.shared.is_indexing());
         let took = Duration::from_millis(self.shared.clock.now().engine_ms.saturating_sub(since));
         RECLAIM_INTERVAL.max(took * RECLAIM_SHARE).min(RETENTION_INTERVAL * 10)
     }

@@ -1,4 +1,7 @@
 //! What to give up: which files hold nothing that is live, and which hold so little that it is worth to move it.
+//!
+//! **R2** Only neighbours are rewritten together, so that a stream's parts of files stay in the order of ids and never
+//! overlap.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;

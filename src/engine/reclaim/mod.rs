@@ -1,8 +1,8 @@
 //! Reclaim: gives back the space of what no longer exists. Files of which nothing is live are given up; files of which
 //! less than half is live are given up for one that holds just that, grouped by stream.
 //!
-//! What is given up, and what stands for it, is one commit. A segment that was given up is removed once both the index
-//! and a snapshot hold a state beyond its last frame, so that no start needs its frames; a rewritten file at once.
+//! What is given up, and what stands for it, is one commit. **R1** A segment that was given up is removed only once both
+//! the index and a snapshot hold a state beyond its last frame, so that no start needs its frames; a rewritten file at once.
 //! Whoever is reading a file that goes looks again where the entries are now.
 
 mod choose;
@@ -182,8 +182,10 @@ impl Reclaimer {
             if needed {
                 return true;
             }
+            let removed = files.remove(&file.name());
+            // Whoever read it up to now may have it open: its space comes back with the last of them.
             log.forget(*file);
-            match files.remove(&file.name()) {
+            match removed {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     tracing::warn!(%error, file = file.name(), "a file that was given up could not be removed");
                     true
