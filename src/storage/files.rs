@@ -192,6 +192,14 @@ impl LogFile for RealFile {
     }
 }
 
+/// Makes a file in the place of what an attempt that failed may have left under its name.
+pub(super) fn create_anew(files: &dyn Files, name: &str, length: u64) -> io::Result<Arc<dyn LogFile>> {
+    match files.remove(name) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => files.create(name, length),
+    }
+}
+
 /// Whether the error says that there is no room: a full disk, a quota, a limit on file sizes.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)

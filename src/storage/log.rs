@@ -109,6 +109,22 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// Writes a frame with these contents after the others; answers the digest of its head and its blocks.
+    pub(super) fn write_frame(&mut self, head: &FrameHead, records: &[Record]) -> io::Result<(u32, Vec<BlockRef>)> {
+        let sizes = frame::sizes(&head.records);
+        let encoded = head.encode(self.header.salt);
+        let content: usize = records.iter().map(|r| r.content.len()).sum();
+        let padding = [0; frame::FRAME_ALIGN];
+        let mut slices: Vec<&[u8]> = Vec::with_capacity(records.len() + 2);
+        slices.push(&encoded);
+        slices.extend(records.iter().map(|r| &r.content[..]));
+        slices.push(&padding[..sizes.total - sizes.head - content]);
+        self.file.write_at(&slices, self.offset)?;
+        let blocks = note_blocks(self, head, sizes, |i| records[i].content.as_ref());
+        self.offset += sizes.total as u64;
+        Ok((frame::digest(&encoded), blocks))
+    }
+
     /// Bytes left for frames and what they add to the index.
     pub(super) fn rest(&self) -> u64 {
         let used = self.offset + (self.index.encoded_bytes() + SEGMENT_FOOTER_BYTES) as u64;
@@ -158,7 +174,7 @@ impl Log {
         if parts.clean_stop {
             self.sync()?;
         }
-        let appended = self.place(cost, parts.now).and_then(|sealed| self.write(&parts, heads, sizes, sealed));
+        let appended = self.place(cost, parts.now).and_then(|sealed| self.write(&parts, heads, sealed));
         appended.map_err(|failure| self.poison(failure))
     }
 
@@ -249,30 +265,18 @@ impl Log {
         &mut self,
         parts: &FrameParts,
         heads: Vec<RecordHead>,
-        sizes: FrameSizes,
         sealed: Option<SealedSegment>,
     ) -> Result<Appended, Failure> {
         let live = self.live.as_mut().expect("placed before it is written");
         let (position, now, synced_to) = (self.end, parts.now, self.synced);
         let head = FrameHead { position, now, synced_to, clean_stop: parts.clean_stop, records: heads };
-        let encoded = head.encode(live.header.salt);
-        let content: usize = parts.records.iter().map(|r| r.content.len()).sum();
-        let padding = [0; frame::FRAME_ALIGN];
-        let mut slices: Vec<&[u8]> = Vec::with_capacity(parts.records.len() + 2);
-        slices.push(&encoded);
-        slices.extend(parts.records.iter().map(|r| &r.content[..]));
-        slices.push(&padding[..sizes.total - sizes.head - content]);
-        let written = live.file.write_at(&slices, live.offset);
-        written.map_err(|error| Failure::new("writing", &live.id.name(), error))?;
-
-        let blocks = note_blocks(live, &head, sizes, |i| parts.records[i].content.as_ref());
-        live.offset += sizes.total as u64;
-        self.end = LogPosition(position.0 + sizes.total as u64);
+        let written = live.write_frame(&head, &parts.records);
+        let (digest, blocks) = written.map_err(|error| Failure::new("writing", &live.id.name(), error))?;
+        self.end = live.header.position_at(live.offset);
         self.last = now;
-        let rest = live.rest();
-        let is_new = self.live.as_mut().is_some_and(|live| std::mem::take(&mut live.is_new));
+        let (rest, is_new) = (live.rest(), std::mem::take(&mut live.is_new));
         self.room.appended(1, rest, u32::from(is_new));
-        Ok(Appended { position, end: self.end, digest: frame::digest(&encoded), blocks, sealed })
+        Ok(Appended { position, end: self.end, digest, blocks, sealed })
     }
 
     /// Ends a segment: its frames synced, then index and footer written and synced.
@@ -353,7 +357,7 @@ pub(super) fn write_ends(live: &Live, end: LogPosition, last: Now) -> io::Result
 }
 
 /// Adds a frame's blocks to the index of the segment that it stands in, at the segment's present offset.
-pub(super) fn note_blocks<'a>(
+fn note_blocks<'a>(
     live: &mut Live,
     head: &FrameHead,
     sizes: FrameSizes,

@@ -6,13 +6,13 @@
 use std::io;
 use std::sync::Arc;
 
-use super::files::{Files, failed};
-use super::log::{Live, Record, SealedSegment, note_blocks, write_ends};
+use super::files::{Files, create_anew, failed};
+use super::log::{Live, Record, SealedSegment, write_ends};
 use super::room::block_cost;
 use crate::clock::Now;
 use crate::error::Result;
 use crate::format::block::{BlockMeta, FileId};
-use crate::format::frame::{self, FrameHead, RecordHead};
+use crate::format::frame::{self, FrameHead};
 use crate::format::index::IndexBuilder;
 use crate::format::record::RewrittenFile;
 use crate::format::segment::{SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind, StoreId};
@@ -46,7 +46,7 @@ impl FileRewriter {
     ) -> Result<Self> {
         let id = FileId::rewritten(stands_for.number);
         let length = room;
-        let made = remove_stale(&*files).and_then(|()| files.create(REWRITE_TEMPORARY, length));
+        let made = create_anew(&*files, REWRITE_TEMPORARY, length);
         let file = made.map_err(|error| failed("allocating", &id.name(), &error))?;
         let first = LogPosition(0);
         let (kind, shard, created_ms) = (SegmentKind::Rewritten, 0, now.wall_ms);
@@ -78,22 +78,12 @@ impl FileRewriter {
     fn write_frame(&mut self) -> Result<()> {
         let records = std::mem::take(&mut self.records);
         self.pending = 0;
-        let heads: Vec<RecordHead> = records.iter().map(Record::head).collect();
-        let sizes = frame::sizes(&heads);
+        let heads = records.iter().map(Record::head).collect();
         let position = self.live.header.position_at(self.live.offset);
         let synced_to = LogPosition(0);
         let head = FrameHead { position, now: self.now, synced_to, clean_stop: false, records: heads };
-        let encoded = head.encode(self.live.header.salt);
-        let content: usize = records.iter().map(|r| r.content.len()).sum();
-        let padding = [0; frame::FRAME_ALIGN];
-        let mut parts: Vec<&[u8]> = vec![&encoded];
-        parts.extend(records.iter().map(|r| &r.content[..]));
-        parts.push(&padding[..sizes.total - sizes.head - content]);
-        let written = self.live.file.write_at(&parts, self.live.offset);
-        written.map_err(|error| failed("writing", &self.live.id.name(), &error))?;
-        note_blocks(&mut self.live, &head, sizes, |i| records[i].content.as_ref());
-        self.live.offset += sizes.total as u64;
-        Ok(())
+        let written = self.live.write_frame(&head, &records);
+        written.map(drop).map_err(|error| failed("writing", &self.live.id.name(), &error))
     }
 
     /// Completes the file: as long as it needs to be, durable, then named.
@@ -129,14 +119,6 @@ impl Drop for FileRewriter {
             // What stays is taken away by the next one, or at the next start.
             let _ = self.files.remove(REWRITE_TEMPORARY);
         }
-    }
-}
-
-/// Removes what an attempt that failed may have left.
-fn remove_stale(files: &dyn Files) -> io::Result<()> {
-    match files.remove(REWRITE_TEMPORARY) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
     }
 }
 

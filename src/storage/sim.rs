@@ -34,7 +34,7 @@ struct State {
     durable_names: BTreeMap<String, usize>,
     /// Changes of names that are not durable, in order.
     changes: Vec<Change>,
-    failed_syncs: u64,
+    retried_syncs: u64,
 }
 
 #[derive(Clone)]
@@ -52,6 +52,7 @@ struct Inode {
     current: Vec<u8>,
     /// Sectors written and not synced, in order.
     pending: Vec<(usize, Vec<u8>)>,
+    sync_failed: bool,
 }
 
 impl SimDisk {
@@ -67,7 +68,7 @@ impl SimDisk {
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             changes: Vec::new(),
-            failed_syncs: 0,
+            retried_syncs: 0,
         })))
     }
 
@@ -87,9 +88,9 @@ impl SimDisk {
     pub fn set_budget(&self, bytes: u64) {
         self.0.lock().budget = bytes;
     }
-    /// Syncs that failed, or were asked for after one had failed on the same disk.
-    pub fn failed_syncs(&self) -> u64 {
-        self.0.lock().failed_syncs
+    /// Syncs of a file that were asked for after one of the same file had failed.
+    pub fn retried_syncs(&self) -> u64 {
+        self.0.lock().retried_syncs
     }
 
     /// What a crash at this moment leaves, as a disk of its own with the power on.
@@ -126,7 +127,7 @@ impl SimDisk {
         let mut state = disk.0.lock();
         for (name, bytes) in files {
             let inode = state.inodes.len();
-            state.inodes.push(Inode { durable: bytes.clone(), current: bytes, pending: Vec::new() });
+            state.inodes.push(Inode { durable: bytes.clone(), current: bytes, ..Inode::default() });
             state.names.insert(name, inode);
         }
         state.durable_names = state.names.clone();
@@ -215,7 +216,7 @@ impl Files for SimDisk {
         }
         state.budget -= length;
         let zeros = vec![0; length as usize];
-        state.inodes.push(Inode { durable: zeros.clone(), current: zeros, pending: Vec::new() });
+        state.inodes.push(Inode { durable: zeros.clone(), current: zeros, ..Inode::default() });
         let inode = state.inodes.len() - 1;
         state.change(Change::Link(name.to_owned(), inode));
         Ok(Arc::new(SimFile { disk: self.clone(), inode }))
@@ -297,7 +298,8 @@ impl LogFile for SimFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
         let outcome = state.operate();
-        state.failed_syncs += u64::from(outcome.is_err() || state.failed_syncs > 0);
+        state.retried_syncs += u64::from(state.inodes[self.inode].sync_failed);
+        state.inodes[self.inode].sync_failed |= outcome.is_err();
         let pending = std::mem::take(&mut state.inodes[self.inode].pending);
         for (offset, bytes) in pending {
             if outcome.is_ok() || state.below(2) == 0 {

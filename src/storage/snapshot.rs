@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::files::{Files, LogFile, failed};
+use super::files::{Files, LogFile, create_anew, failed};
 use super::index::{Checkpoint, ResumeAt};
 use crate::error::{Error, Reason, Result};
 use crate::format::crc;
@@ -91,13 +91,13 @@ fn write_snapshot(files: &dyn Files, checkpoint: &Checkpoint) -> Result<u64> {
     let length = snapshot_bytes(checkpoint);
     let name = snapshot_name(checkpoint.at.position);
     let older: Vec<String> = names(files)?.into_iter().filter(|other| *other != name).collect();
-    let written = files.create(SNAPSHOT_TEMPORARY, length).and_then(|file| {
+    let written = create_anew(files, SNAPSHOT_TEMPORARY, length).and_then(|file| {
         let placed = fill(&*file, checkpoint, length).and_then(|()| {
             files.rename(SNAPSHOT_TEMPORARY, &name)?;
             files.sync_dir()
         });
         if placed.is_err() {
-            // The error that matters is the first; what stays is taken away at the next start.
+            // The error that matters is the first; what stays is taken away by the next one, or at the next start.
             let _ = files.remove(SNAPSHOT_TEMPORARY);
         }
         placed
