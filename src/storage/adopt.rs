@@ -9,9 +9,8 @@ use super::recover::missing;
 use super::scan::{Scanner, corrupt, directory_places};
 use crate::error::Result;
 use crate::format::block::{FileId, FileSpan};
-use crate::format::frame::KIND_ENTRIES;
 use crate::format::index::IndexBuilder;
-use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentFooter};
+use crate::format::segment::SegmentFooter;
 use crate::types::LogPosition;
 
 /// What became of them.
@@ -34,9 +33,8 @@ impl Log {
         set: &FileSet,
         visitor: &mut dyn FnMut(SealedSegment) -> Result<()>,
     ) -> Result<Adopted> {
-        let mut adopted = Adopted { first: self.first, ..Adopted::default() };
-        let mut end = LogPosition(0);
-        let mut any = false;
+        let mut adopted = Adopted::default();
+        let (mut first, mut end) = (None, LogPosition(0));
         for id in std::mem::take(&mut self.older) {
             end = set.gone_until(end).unwrap_or(end);
             if let Some(until) = set.gone_until(LogPosition(id.0)) {
@@ -48,15 +46,14 @@ impl Log {
             }
             let sealed = self.sealed_file(id, &mut adopted)?;
             end = sealed.end;
-            if !std::mem::replace(&mut any, true) {
-                adopted.first = LogPosition(id.0);
-            }
+            first.get_or_insert(LogPosition(id.0));
             visitor(sealed)?;
         }
         end = set.gone_until(end).unwrap_or(end);
         if end < self.first {
             return Err(missing(FileId::live(self.first), end));
         }
+        adopted.first = first.unwrap_or(self.first);
         self.adopt_rewritten(set, &mut adopted, visitor)?;
         Ok(adopted)
     }
@@ -92,7 +89,9 @@ impl Log {
             return Ok(SealedSegment { file: id, from, end: footer.end, length, spans });
         }
         adopted.damaged_indexes.push(id);
-        let (end, index) = from_heads(&mut scanner)?;
+        let mut index = IndexBuilder::default();
+        let offset = scanner.each_block(|block| index.add(block, &[]))?;
+        let end = scanner.header.position_at(offset);
         Ok(SealedSegment { file: id, from, end, length, spans: index.spans(id) })
     }
 }
@@ -105,21 +104,4 @@ fn directory(scanner: &mut Scanner<'_>, footer: &SegmentFooter) -> Result<Option
         spans.push(entry.span);
     }
     Ok(Some(spans))
-}
-
-/// What the heads of its frames say, up to the first place where none stands: the end, and the blocks.
-fn from_heads(scanner: &mut Scanner<'_>) -> Result<(LogPosition, IndexBuilder)> {
-    let mut index = IndexBuilder::default();
-    let mut offset = SEGMENT_HEADER_BYTES as u64;
-    while let Some((head, sizes)) = scanner.head(offset)? {
-        let mut at = offset as u32 + sizes.head as u32;
-        for record in &head.records {
-            if let Some(meta) = record.block.filter(|_| record.kind == KIND_ENTRIES) {
-                index.add(meta.at(scanner.id, at, record.length, record.crc), &[]);
-            }
-            at += record.length;
-        }
-        offset += sizes.total as u64;
-    }
-    Ok((scanner.header.position_at(offset), index))
 }

@@ -13,7 +13,7 @@ use crate::error::{Reason, Result};
 use crate::format::block::{BlockRef, BlockView, FileId, FileSpan};
 use crate::format::crc;
 use crate::format::index::{DIRECTORY_ENTRY_BYTES, DirectoryEntry};
-use crate::format::segment::{SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentFooter, SegmentHeader};
+use crate::format::segment::{SEGMENT_FOOTER_BYTES, SegmentFooter, SegmentHeader};
 use crate::limits::LOG_FILES_OPEN_MAX;
 use crate::types::{EntryId, StreamNumber};
 
@@ -221,19 +221,12 @@ impl OpenFile {
 
 /// The blocks of a stream as the frames' tables have them, up to the first place where no frame stands.
 fn from_frames(file: &dyn LogFile, id: FileId, stream: StreamNumber) -> Result<Vec<BlockRef>> {
-    let mut scanner = Scanner::open(file, id)?;
-    let mut offset = SEGMENT_HEADER_BYTES as u64;
     let mut blocks = Vec::new();
-    while let Some((head, sizes)) = scanner.head(offset)? {
-        let mut at = offset + sizes.head as u64;
-        for record in &head.records {
-            if let Some(meta) = record.block.filter(|meta| meta.stream == stream) {
-                blocks.push(meta.at(id, at as u32, record.length, record.crc));
-            }
-            at += u64::from(record.length);
+    Scanner::open(file, id)?.each_block(|block| {
+        if block.stream == stream {
+            blocks.push(block);
         }
-        offset += sizes.total as u64;
-    }
+    })?;
     Ok(blocks)
 }
 

@@ -128,6 +128,23 @@ impl<'a> Scanner<'a> {
         Ok(bytes.and_then(|bytes| entry.decode_part(&bytes, self.header.salt)))
     }
 
+    /// Hands on the blocks that the heads of the frames tell of, up to the first place where no frame stands; answers the
+    /// offset there.
+    pub(super) fn each_block(&mut self, mut on: impl FnMut(BlockRef)) -> Result<u64> {
+        let mut offset = SEGMENT_HEADER_BYTES as u64;
+        while let Some((head, sizes)) = self.head(offset)? {
+            let mut at = offset as u32 + sizes.head as u32;
+            for record in &head.records {
+                if let Some(meta) = record.block {
+                    on(meta.at(self.id, at, record.length, record.crc));
+                }
+                at += record.length;
+            }
+            offset += sizes.total as u64;
+        }
+        Ok(offset)
+    }
+
     /// The first valid head at or after this offset.
     pub(super) fn next_head(&mut self, mut offset: u64) -> Result<Option<(u64, FrameHead, FrameSizes)>> {
         while offset + FRAME_HEAD_BYTES as u64 <= self.length {

@@ -2,7 +2,7 @@
 
 use super::super::file_set::FileSet;
 use super::super::files::{Files, failed};
-use super::super::scan::{Scanner, corrupt};
+use super::super::scan::corrupt;
 use super::super::snapshot;
 use super::segment::offset_of;
 use super::{Walk, path};
@@ -101,9 +101,7 @@ impl Walk<'_> {
 
     fn read_rewritten(&mut self, files: &dyn Files, id: FileId) -> Result<()> {
         let file = files.open(&id.name()).map_err(|error| failed("opening", &id.name(), &error))?;
-        let mut scanner = Scanner::open(&*file, id)?;
-        let store = *self.store.get_or_insert(scanner.header.store);
-        scanner.check_identity(store).map_err(|error| corrupt(id, 0, error.message().into()))?;
+        let mut scanner = self.scanner(&*file, id)?;
         let length = scanner.header.length;
         let Some(footer) = scanner.footer()? else { return Err(corrupt(id, length, "the footer is damaged".into())) };
         self.sealed(&mut scanner, &footer, false)

@@ -1,6 +1,6 @@
 //! One file of the log: header, frames, records, footer.
 
-use super::super::files::{Files, failed};
+use super::super::files::{Files, LogFile, failed};
 use super::super::options::Faults;
 use super::super::scan::{ScannedFrame, Scanner, corrupt};
 use super::index::Contents;
@@ -48,24 +48,27 @@ impl Walk<'_> {
     /// Checks a file, and answers where it ends in the log.
     fn read_segment(&mut self, files: &dyn Files, id: FileId, next: Option<LogPosition>) -> Result<LogPosition> {
         let file = files.open(&id.name()).map_err(|error| failed("opening", &id.name(), &error))?;
-        let mut scanner = Scanner::open(&*file, id)?;
-        let store = *self.store.get_or_insert(scanner.header.store);
-        // The file of another store is damage to this one, not a reason to give up.
-        scanner.check_identity(store).map_err(|error| corrupt(id, 0, error.message().into()))?;
-        let footer = scanner.footer()?;
-        let end = footer.map(|footer| footer.end).or(next);
-        let mut contents = Contents::new(id);
-        let offset = self.frames(&mut scanner, end, &mut contents)?;
-        let reached = scanner.header.position_at(offset);
-        match (footer, end) {
-            (Some(footer), _) => self.ends(&mut scanner, (&footer, next.is_none()), offset, &contents)?,
-            (None, Some(_)) => {
-                let at = scanner.header.length.saturating_sub(SEGMENT_FOOTER_BYTES as u64);
-                self.flaw(id, at, "the footer is damaged");
-            }
-            (None, None) => self.tail(&mut scanner, offset)?,
+        let mut scanner = self.scanner(&*file, id)?;
+        if let Some(footer) = scanner.footer()? {
+            self.sealed(&mut scanner, &footer, next.is_none())?;
+            return Ok(footer.end);
         }
-        Ok(end.unwrap_or(reached))
+        let offset = self.frames(&mut scanner, next, &mut Contents::new(id))?;
+        let Some(next) = next else {
+            self.tail(&mut scanner, offset)?;
+            return Ok(scanner.header.position_at(offset));
+        };
+        let at = scanner.header.length.saturating_sub(SEGMENT_FOOTER_BYTES as u64);
+        self.flaw(id, at, "the footer is damaged");
+        Ok(next)
+    }
+
+    /// Reads a file's header. The file of another store is damage to this one, not a reason to give up.
+    pub(super) fn scanner<'f>(&mut self, file: &'f dyn LogFile, id: FileId) -> Result<Scanner<'f>> {
+        let scanner = Scanner::open(file, id)?;
+        let store = *self.store.get_or_insert(scanner.header.store);
+        scanner.check_identity(store).map_err(|error| corrupt(id, 0, error.message().into()))?;
+        Ok(scanner)
     }
 
     /// Checks the frames up to `end`, or where there is none to the torn tail; answers the offset there.
