@@ -123,7 +123,7 @@ impl Stepped {
     /// Gives back the space of what no longer exists, once, where it is worth it; says whether it did anything.
     pub fn reclaim(&mut self) -> bool {
         let Some(mut reclaimer) = self.parts.reclaimer.take() else { return false };
-        let any = self.run(reclaimer.step(Amount::Worthwhile));
+        let any = self.run(reclaimer.step());
         self.parts.reclaimer = Some(reclaimer);
         any
     }

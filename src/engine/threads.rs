@@ -354,7 +354,7 @@ impl Reclaiming {
             return RECLAIM_INTERVAL;
         }
         let since = self.shared.clock.now().engine_ms;
-        while futures::executor::block_on(self.reclaimer.step(Amount::Worthwhile)) {
+        while futures::executor::block_on(self.reclaimer.step()) {
             if self.shared.is_draining() {
                 break;
             }

@@ -111,14 +111,20 @@ fn clocks_that_step_between_runs_shift_no_lease_and_make_nothing_old() {
     assert_eq!(ids(&mut right)[..10], all[20..]);
 }
 
-#[test]
-fn a_clock_that_jumps_forward_in_a_run_makes_nothing_old() {
+/// A run with ten entries of which five were delivered, and the wall time of its start.
+fn begun() -> (World, u64, Stepped) {
     let mut world = World::new();
     let start_ms = world.clock.now().wall_ms;
     let mut stepped = run_at(&mut world, None, start_ms);
     prepare(&mut stepped);
     publish(&mut stepped, "s", 0..10);
     pull(&mut stepped, 5);
+    (world, start_ms, stepped)
+}
+
+#[test]
+fn a_clock_that_jumps_forward_in_a_run_makes_nothing_old() {
+    let (world, start_ms, mut stepped) = begun();
     world.clock.set_wall(start_ms + YEAR_MS);
     stepped.retain();
     publish(&mut stepped, "s", 10..20);
@@ -137,12 +143,7 @@ fn a_clock_that_jumps_forward_in_a_run_makes_nothing_old() {
 
 #[test]
 fn a_clock_that_goes_back_in_a_run_makes_nothing_old_and_lowers_no_id() {
-    let mut world = World::new();
-    let start_ms = world.clock.now().wall_ms;
-    let mut stepped = run_at(&mut world, None, start_ms);
-    prepare(&mut stepped);
-    publish(&mut stepped, "s", 0..10);
-    pull(&mut stepped, 5);
+    let (world, start_ms, mut stepped) = begun();
     world.clock.set_wall(start_ms - YEAR_MS);
     publish(&mut stepped, "s", 10..20);
     stepped.retain();

@@ -82,14 +82,14 @@ impl Reclaimer {
         Self { paced: true, ..self }
     }
 
-    /// Removes what nobody needs any more, and gives up what is worth it now; says whether it did. Ends early where the
+    /// Removes what nobody needs any more, and gives up what is worth the work now; says whether it did. Ends early where the
     /// engine fails or stops.
-    pub(crate) async fn step(&mut self, amount: Amount) -> bool {
+    pub(crate) async fn step(&mut self) -> bool {
         self.remove_left_over();
         if self.shared.failure().is_some() || self.shared.is_indexing() {
             return false;
         }
-        match self.reclaim(amount).await {
+        match self.reclaim(Amount::Worthwhile).await {
             Ok(any) => any,
             Err(error) => {
                 // Full queues and stops: there is a next time, or none is needed.
