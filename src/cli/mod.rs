@@ -11,6 +11,7 @@ mod completions;
 mod config;
 mod consume;
 mod dead_letters;
+mod directory;
 mod groups;
 mod info;
 mod keys;
@@ -86,11 +87,11 @@ enum Command {
     /// Make API keys.
     Keys(keys::Args),
     /// Check a data directory that no server has open, without changing it.
-    Verify(verify::Args),
+    Verify(directory::Directory),
     /// Make the index of a data directory that no server has open anew from its log.
-    Rebuild(rebuild::Args),
+    Rebuild(directory::Directory),
     /// Give back the space of everything that no longer exists, in a data directory that no server has open
-    Reclaim(reclaim::Args),
+    Reclaim(directory::Directory),
     /// Print what makes a shell complete these commands.
     Completions(completions::Args),
 }

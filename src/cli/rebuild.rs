@@ -1,24 +1,15 @@
 //! `synapse rebuild`: makes the index of a data directory that nobody has open anew from the log.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::directory::Directory;
 use super::progress::Progress;
 use super::render::Output;
 use crate::engine::{self, Rebuilt, Replay};
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    /// The data directory.
-    #[arg(long, env = "SYNAPSE_DATA_DIR", default_value = "./synapse-data", value_name = "DIR")]
-    data_dir: PathBuf,
-    #[command(flatten)]
-    output: Output,
-}
-
-pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+pub(super) fn run(args: &Directory) -> anyhow::Result<()> {
     let mut shown: Option<(u64, Progress)> = None;
     let rebuilt = engine::rebuild(&args.data_dir, &mut |Replay { done, total }| {
         // A short replay may come before the whole one.

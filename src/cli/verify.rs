@@ -1,25 +1,16 @@
 //! `synapse verify`: checks a data directory that nobody has open, and changes nothing.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 
 use anyhow::bail;
 use serde_json::json;
 
+use super::directory::Directory;
 use super::progress::Progress;
 use super::render::{Output, or_dash};
 use crate::storage::{Affected, Checked, Finding, Verifier, VerifyReport};
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    /// The data directory.
-    #[arg(long, env = "SYNAPSE_DATA_DIR", default_value = "./synapse-data", value_name = "DIR")]
-    data_dir: PathBuf,
-    #[command(flatten)]
-    output: Output,
-}
-
-pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+pub(super) fn run(args: &Directory) -> anyhow::Result<()> {
     let verifier = Verifier::open(&args.data_dir)?;
     let progress = Progress::bytes("checking", verifier.bytes());
     let mut written = Ok(());
