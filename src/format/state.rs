@@ -6,6 +6,7 @@
 use bincode::Options;
 use serde::{Deserialize, Serialize};
 
+use super::cursor::Cursor;
 use super::record::{IdRun, RewrittenFile, codec};
 use crate::error::{Error, Reason, Result};
 use crate::types::{
@@ -15,6 +16,8 @@ use crate::types::{
 
 /// Bytes of a row's key: kind, owner, part.
 pub const ROW_KEY_BYTES: usize = 13;
+/// Bytes that a row has beside its content where rows lie one after the other: its key and the content's length.
+pub const ROW_HEAD_BYTES: usize = ROW_KEY_BYTES + 4;
 /// Elements of a list in one row at most.
 pub const ROW_ELEMENTS_MAX: usize = 128;
 
@@ -259,6 +262,24 @@ impl StateRows {
     pub fn sort(&mut self) {
         self.0.sort_unstable_by_key(|(key, _)| *key);
     }
+}
+
+/// Writes a row behind others.
+pub(crate) fn put_row(out: &mut Vec<u8>, key: RowKey, content: &[u8]) {
+    out.extend_from_slice(&key.encode());
+    out.extend_from_slice(&(content.len() as u32).to_le_bytes());
+    out.extend_from_slice(content);
+}
+
+/// Reads rows that lie one after the other up to the end and adds them; `None` where they are not whole.
+pub(crate) fn take_rows(bytes: &[u8], rows: &mut Vec<(RowKey, Vec<u8>)>) -> Option<()> {
+    let mut cursor = Cursor(bytes);
+    while !cursor.0.is_empty() {
+        let key = RowKey::decode(cursor.take(ROW_KEY_BYTES)?)?;
+        let length = cursor.u32()? as usize;
+        rows.push((key, cursor.take(length)?.to_vec()));
+    }
+    Some(())
 }
 
 #[cfg(test)]

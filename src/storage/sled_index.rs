@@ -1,8 +1,9 @@
-//! The index in sled: one tree of rows, one row that says what they are of. The only file that names sled.
+//! The index in sled: one tree of pages of rows, and a value that says what they are of. The only file that names sled.
 //!
 //! sled 0.34 does not sync what it writes by itself, may panic over damaged files, and gives no room back; so a
-//! checkpoint is written as one batch, flushed, and synced here; its rows carry checksums and a digest over all; and
-//! whatever cannot be read is renamed out of the way.
+//! checkpoint is written as one batch, flushed, and synced here; its pages carry checksums and a digest over all; and
+//! whatever cannot be read is renamed out of the way. It takes microseconds and a kilobyte a key, too: so small rows
+//! share a page with their neighbours.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -18,11 +19,15 @@ use crate::error::{Error, Reason, Result};
 use crate::format::crc;
 use crate::format::cursor::Cursor;
 use crate::format::segment::StoreId;
-use crate::format::state::{ROW_KEY_BYTES, RowKey};
+use crate::format::state::{ROW_HEAD_BYTES, ROW_KEY_BYTES, RowKey, put_row, take_rows};
 use crate::types::LogPosition;
 
 const TREE: &str = "state-1";
-/// The key of the row about the rows; shorter than theirs, so none of them has it.
+/// Neighbouring owners of so many numbers have their rows of a kind in one page,
+const PAGE_OWNERS: u64 = 128;
+/// but a row whose content is longer than this has a page to itself.
+const SMALL_ROW_BYTES: usize = 1024;
+/// The key of the value about the pages; shorter than theirs, so none of them has it.
 const ABOUT: &[u8] = b"about";
 const ABOUT_BYTES: usize = 56;
 /// sled's own cache: checkpoints are written and read once.
@@ -44,7 +49,7 @@ pub struct SledIndex {
 struct Open {
     database: sled::Db,
     tree: sled::Tree,
-    /// Hashes of the stored rows by key: only what changed is written.
+    /// Hashes of the stored pages by key: only what changed is written.
     known: BTreeMap<RowKey, u64>,
 }
 
@@ -72,7 +77,7 @@ impl SledIndex {
         let open = self.open()?;
         let about = open.tree.get(ABOUT).map_err(|error| failed("reading", &error))?;
         let Some(about) = about else { return Ok(None) };
-        let about = About::decode(&about).ok_or_else(|| damaged("the row about the rows"))?;
+        let about = About::decode(&about).ok_or_else(|| damaged("the value about the pages"))?;
         let mut rows = Vec::with_capacity(about.rows as usize);
         let mut digest = 0;
         for found in open.tree.iter() {
@@ -80,13 +85,12 @@ impl SledIndex {
             if &*key == ABOUT {
                 continue;
             }
-            let (key, content, hash) = decode_row(&key, &value).ok_or_else(|| damaged("a row"))?;
+            let (key, hash) = read_page(&key, &value, &mut rows).ok_or_else(|| damaged("a page"))?;
             digest ^= hash;
             open.known.insert(key, hash);
-            rows.push((key, content));
         }
         if (rows.len() as u64, digest) != (about.rows, about.digest) {
-            return Err(damaged("the set of rows"));
+            return Err(damaged("the set of pages"));
         }
         Ok(Some(Checkpoint { store: about.store, at: about.at, rows }))
     }
@@ -126,14 +130,18 @@ impl Open {
     fn write(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let mut batch = sled::Batch::default();
         let (mut known, mut digest) = (BTreeMap::new(), 0);
-        for (key, content) in &checkpoint.rows {
-            let (encoded, value) = (key.encode(), encode_row(content));
-            let hash = row_hash(&encoded, &value);
+        for rows in checkpoint.rows.chunk_by(|(a, x), (b, y)| {
+            let page = |key: &RowKey| (key.kind, key.owner / PAGE_OWNERS);
+            page(a) == page(b) && x.len().max(y.len()) <= SMALL_ROW_BYTES
+        }) {
+            let key = rows[0].0;
+            let value = encode_page(rows);
+            let hash = page_hash(&key.encode(), &value);
             digest ^= hash;
-            if self.known.get(key) != Some(&hash) {
-                batch.insert(&encoded, value);
+            if self.known.get(&key) != Some(&hash) {
+                batch.insert(&key.encode(), value);
             }
-            known.insert(*key, hash);
+            known.insert(key, hash);
         }
         for gone in self.known.keys().filter(|key| !known.contains_key(key)) {
             batch.remove(&gone.encode());
@@ -148,12 +156,12 @@ impl Open {
     }
 }
 
-/// What the rows are of: the row about the rows.
+/// What the rows are of: the value about the pages.
 struct About {
     store: StoreId,
     at: ResumeAt,
     rows: u64,
-    /// The hashes of all rows, joined by exclusive or.
+    /// The hashes of all pages, joined by exclusive or.
     digest: u64,
 }
 
@@ -181,21 +189,30 @@ impl About {
     }
 }
 
-fn encode_row(content: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(content.len() + 4);
-    out.extend_from_slice(&crc::content(content).to_le_bytes());
-    out.extend_from_slice(content);
+/// A page: a checksum of all that follows, and the rows.
+fn encode_page(rows: &[(RowKey, Vec<u8>)]) -> Vec<u8> {
+    let bytes: usize = rows.iter().map(|(_, content)| ROW_HEAD_BYTES + content.len()).sum();
+    let mut out = Vec::with_capacity(4 + bytes);
+    out.extend_from_slice(&[0; 4]);
+    rows.iter().for_each(|(key, content)| put_row(&mut out, *key, content));
+    let sum = crc::content(&out[4..]);
+    out[..4].copy_from_slice(&sum.to_le_bytes());
     out
 }
 
-fn decode_row(key: &[u8], value: &[u8]) -> Option<(RowKey, Vec<u8>, u64)> {
-    let hash = row_hash(key, value);
+/// Reads the rows of a page, which is stored under the key of its first; answers that key and the page's hash.
+fn read_page(key: &[u8], value: &[u8], rows: &mut Vec<(RowKey, Vec<u8>)>) -> Option<(RowKey, u64)> {
     let (sum, content) = value.split_first_chunk::<4>()?;
-    let sound = u32::from_le_bytes(*sum) == crc::content(content);
-    sound.then_some((RowKey::decode(key)?, content.to_vec(), hash))
+    if u32::from_le_bytes(*sum) != crc::content(content) {
+        return None;
+    }
+    let first = rows.len();
+    take_rows(content, rows)?;
+    let (stored, key_of_first) = (RowKey::decode(key)?, rows.get(first)?.0);
+    (stored == key_of_first).then(|| (stored, page_hash(key, value)))
 }
 
-fn row_hash(key: &[u8], value: &[u8]) -> u64 {
+fn page_hash(key: &[u8], value: &[u8]) -> u64 {
     let mut whole = Vec::with_capacity(ROW_KEY_BYTES + value.len());
     whole.extend_from_slice(key);
     whole.extend_from_slice(value);

@@ -13,12 +13,11 @@ use crate::error::{Error, Reason, Result};
 use crate::format::crc;
 use crate::format::cursor::Cursor;
 use crate::format::segment::{FORMAT_VERSION, StoreId};
-use crate::format::state::{ROW_KEY_BYTES, RowKey};
+use crate::format::state::{ROW_HEAD_BYTES, put_row, take_rows};
 use crate::types::LogPosition;
 
 const MAGIC: [u8; 8] = *b"SYNAPSE\x04";
 const HEADER_BYTES: usize = 80;
-const ROW_HEAD_BYTES: usize = ROW_KEY_BYTES + 4;
 /// Bytes written at a time.
 const WRITE_BYTES: usize = 1 << 20;
 /// What a snapshot is called until it is complete.
@@ -114,9 +113,7 @@ fn fill(file: &dyn LogFile, checkpoint: &Checkpoint, length: u64) -> io::Result<
     let (mut written, mut sum) = (0, 0);
     let mut from = HEADER_BYTES;
     for (key, content) in &checkpoint.rows {
-        pending.extend_from_slice(&key.encode());
-        pending.extend_from_slice(&(content.len() as u32).to_le_bytes());
-        pending.extend_from_slice(content);
+        put_row(&mut pending, *key, content);
         if pending.len() >= WRITE_BYTES {
             sum = crc::content_continued(sum, &pending[from..]);
             file.write_at(&[&pending], written)?;
@@ -187,20 +184,16 @@ fn decode(bytes: &[u8]) -> Option<Result<Checkpoint, u16>> {
     if length != bytes.len() as u64 || crc::content(rows).to_le_bytes() != sum {
         return None;
     }
-    let mut cursor = Cursor(rows);
-    let mut rows = Vec::new();
-    while !cursor.0.is_empty() {
-        let key = RowKey::decode(cursor.take(ROW_KEY_BYTES)?)?;
-        let length = cursor.u32()? as usize;
-        rows.push((key, cursor.take(length)?.to_vec()));
-    }
+    let mut found = Vec::new();
+    take_rows(rows, &mut found)?;
     let at = ResumeAt { position, end, digest };
-    (rows.len() as u64 == count).then_some(Ok(Checkpoint { store, at, rows }))
+    (found.len() as u64 == count).then_some(Ok(Checkpoint { store, at, rows: found }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::state::RowKey;
     use crate::storage::sim::SimDisk;
 
     fn checkpoint(position: u64, rows: u32) -> Checkpoint {
