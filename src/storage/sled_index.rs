@@ -231,12 +231,18 @@ fn wait_until_let_go(path: &Path) -> Result<()> {
     Err(failed("opening", &"another database has its files open"))
 }
 
-/// Syncs what sled wrote; its own flush leaves that to the system.
+/// Syncs what sled wrote, large values in a folder of their own; its own flush leaves that to the system.
 fn sync_files(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        if entry.file_type()?.is_file() {
-            File::open(entry.path())?.sync_all()?;
+        if entry.file_type()?.is_dir() {
+            sync_files(&entry.path())?;
+            continue;
+        }
+        match File::open(entry.path()) {
+            // sled removes files of its own accord.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => opened?.sync_all()?,
         }
     }
     File::open(path)?.sync_all()
