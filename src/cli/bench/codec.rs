@@ -12,30 +12,38 @@ use tonic_prost::ProstDecoder;
 /// A request that writes itself.
 pub(super) trait Encoded: Send + Sync + 'static {
     /// Writes the message.
-    fn write(&self, out: &mut EncodeBuf<'_>);
+    fn write(&self, out: &mut impl BufMut);
 }
 
-impl Encoded for Bytes {
-    fn write(&self, out: &mut EncodeBuf<'_>) {
-        out.put_slice(self);
+/// A `PublishRequest`: the field that names its stream, and all others.
+#[derive(Clone)]
+pub(super) struct EncodedPublish {
+    pub(super) stream: Bytes,
+    pub(super) rest: Bytes,
+}
+
+impl Encoded for EncodedPublish {
+    fn write(&self, out: &mut impl BufMut) {
+        out.put_slice(&self.stream);
+        out.put_slice(&self.rest);
     }
 }
 
-/// A `PublishStreamRequest` around an encoded `PublishRequest`.
+/// A `PublishStreamRequest` around a publish.
 pub(super) struct Numbered {
     /// The client's number for it.
     pub(super) seq: u64,
     /// The publish.
-    pub(super) publish: Bytes,
+    pub(super) publish: EncodedPublish,
 }
 
 impl Encoded for Numbered {
-    fn write(&self, out: &mut EncodeBuf<'_>) {
+    fn write(&self, out: &mut impl BufMut) {
         encode_key(1, WireType::Varint, out);
         encode_varint(self.seq, out);
         encode_key(2, WireType::LengthDelimited, out);
-        encode_varint(self.publish.len() as u64, out);
-        out.put_slice(&self.publish);
+        encode_varint((self.publish.stream.len() + self.publish.rest.len()) as u64, out);
+        self.publish.write(out);
     }
 }
 
@@ -90,15 +98,14 @@ mod tests {
 
     #[test]
     fn a_numbered_publish_is_a_publish_stream_request() {
-        let publish = v1::PublishRequest { stream: "s".into(), ..Default::default() };
-        let want = v1::PublishStreamRequest { seq: 300, publish: Some(publish.clone()) };
-        let mut header = Vec::new();
-        encode_key(1, WireType::Varint, &mut header);
-        encode_varint(300, &mut header);
-        encode_key(2, WireType::LengthDelimited, &mut header);
-        let body = publish.encode_to_vec();
-        encode_varint(body.len() as u64, &mut header);
-        header.extend(body);
-        assert_eq!(v1::PublishStreamRequest::decode(header.as_slice()).expect("valid"), want);
+        let part = |stream: &str, durability| {
+            v1::PublishRequest { stream: stream.into(), durability, ..Default::default() }.encode_to_vec().into()
+        };
+        let publish = EncodedPublish { stream: part("s", 0), rest: part("", 1) };
+        let mut written = Vec::new();
+        Numbered { seq: 300, publish }.write(&mut written);
+        let publish = v1::PublishRequest { stream: "s".into(), durability: 1, ..Default::default() };
+        let want = v1::PublishStreamRequest { seq: 300, publish: Some(publish) };
+        assert_eq!(v1::PublishStreamRequest::decode(written.as_slice()).expect("valid"), want);
     }
 }

@@ -1,5 +1,7 @@
 //! What is sent: requests encoded once, and the channels that they go over.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use prost::Message;
@@ -7,6 +9,7 @@ use tonic::client::Grpc;
 use tonic::transport::Channel;
 
 use super::Load;
+use super::codec::EncodedPublish;
 use crate::cli::client::{Connect, refused};
 use crate::proto::v1;
 
@@ -34,10 +37,35 @@ pub(super) fn request(load: &Load, events: Vec<v1::Event>) -> v1::PublishRequest
     }
 }
 
-/// A publish of one batch, encoded.
-pub(super) fn encoded(load: &Load) -> Bytes {
-    let event = event(vec![b'x'; load.size].into());
-    request(load, vec![event; load.batch]).encode_to_vec().into()
+/// Publishes of one batch each, encoded, to one stream or to many in an order without pattern.
+#[derive(Clone)]
+pub(super) struct Publishes {
+    streams: Arc<[Bytes]>,
+    rest: Bytes,
+    random: u64,
+}
+
+impl Publishes {
+    pub(super) fn new(load: &Load, streams: usize) -> Self {
+        let named = |stream| v1::PublishRequest { stream, ..Default::default() }.encode_to_vec().into();
+        let names =
+            (0..streams).map(|n| if streams == 1 { load.stream.clone() } else { format!("{}-{n}", load.stream) });
+        let event = event(vec![b'x'; load.size].into());
+        let rest = v1::PublishRequest { stream: String::new(), ..request(load, vec![event; load.batch]) };
+        Self { streams: names.map(named).collect(), rest: rest.encode_to_vec().into(), random: 1 }
+    }
+
+    /// For another client: its order is another one.
+    pub(super) fn of_client(&self, number: usize) -> Self {
+        Self { random: 2 * number as u64 + 1, ..self.clone() }
+    }
+
+    pub(super) fn next(&mut self) -> EncodedPublish {
+        // Knuth's generator for 64 bits (MMIX); its high bits are the good ones.
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let stream = self.streams[(self.random >> 33) as usize % self.streams.len()].clone();
+        EncodedPublish { stream, rest: self.rest.clone() }
+    }
 }
 
 /// One client's way to the server.

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use futures::Stream;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
@@ -13,8 +12,8 @@ use tonic::Request;
 use tonic::client::Grpc;
 use tonic::transport::Channel;
 
-use super::codec::{EncodedCodec, Numbered};
-use super::load::{PUBLISH, PUBLISH_STREAM};
+use super::codec::{EncodedCodec, EncodedPublish, Numbered};
+use super::load::{PUBLISH, PUBLISH_STREAM, Publishes};
 use super::report::{Tally, print};
 use super::{Load, load, pace};
 use crate::cli::client::{Connect, refused};
@@ -29,6 +28,9 @@ pub(super) struct Args {
     /// Requests of one client that may be unanswered. 0 in stream mode: as many as flow control lets; in unary mode 1.
     #[arg(long, default_value_t = 0, value_name = "N")]
     in_flight: usize,
+    /// Streams to publish to, one a request: the stream's name with -0, -1 and so on behind it where there are several.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    streams: u32,
     #[command(flatten)]
     load: Load,
 }
@@ -44,7 +46,7 @@ pub(super) enum Mode {
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     args.load.validate()?;
     let channels = load::channels(&args.load).await?;
-    let publish = load::encoded(&args.load);
+    let publishes = Publishes::new(&args.load, args.streams as usize);
     let started = Instant::now();
     let progress = Progress::lasting("measuring", args.load.duration());
     let mut clients = JoinSet::new();
@@ -53,7 +55,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         let client = Client {
             grpc,
             connect: args.load.connect.clone(),
-            publish: publish.clone(),
+            publishes: publishes.of_client(number),
             batch: args.load.batch as u64,
             in_flight: args.in_flight,
             requests: args.load.requests_max(),
@@ -87,7 +89,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
 struct Client {
     grpc: Grpc<Channel>,
     connect: Connect,
-    publish: Bytes,
+    publishes: Publishes,
     batch: u64,
     in_flight: usize,
     requests: u64,
@@ -106,7 +108,7 @@ impl Client {
             let caller = Caller {
                 grpc: self.grpc.clone(),
                 connect: self.connect.clone(),
-                publish: self.publish.clone(),
+                publishes: self.publishes.of_client(caller as usize),
                 batch: self.batch,
             };
             tasks.spawn(caller.run(share, self.ends, due.clone()));
@@ -122,7 +124,7 @@ impl Client {
     async fn stream(mut self) -> anyhow::Result<Tally> {
         let sent = Arc::new(Sent::new(self.in_flight));
         let requests = requests(
-            Sending { sent: Arc::clone(&sent), publish: self.publish.clone(), seq: 0, due: self.due.take() },
+            Sending { sent: Arc::clone(&sent), publishes: self.publishes, seq: 0, due: self.due.take() },
             self.requests,
             self.ends,
         );
@@ -149,7 +151,7 @@ impl Client {
 struct Caller {
     grpc: Grpc<Channel>,
     connect: Connect,
-    publish: Bytes,
+    publishes: Publishes,
     batch: u64,
 }
 
@@ -178,10 +180,10 @@ impl Caller {
     }
 
     async fn call(&mut self) -> anyhow::Result<()> {
-        let mut request = Request::new(self.publish.clone());
+        let mut request = Request::new(self.publishes.next());
         self.connect.sign(request.metadata_mut())?;
         self.grpc.ready().await?;
-        let codec = EncodedCodec::<Bytes, PublishResponse>::new();
+        let codec = EncodedCodec::<EncodedPublish, PublishResponse>::new();
         self.grpc.unary(request, PUBLISH, codec).await.map_err(refused)?;
         Ok(())
     }
@@ -218,7 +220,7 @@ impl Sent {
 
 struct Sending {
     sent: Arc<Sent>,
-    publish: Bytes,
+    publishes: Publishes,
     seq: u64,
     due: Option<mpsc::Receiver<Instant>>,
 }
@@ -236,7 +238,7 @@ fn requests(sending: Sending, requests: u64, ends: Instant) -> impl Stream<Item 
         };
         sending.sent.times.lock().push_back(since);
         sending.seq += 1;
-        let request = Numbered { seq: sending.seq, publish: sending.publish.clone() };
+        let request = Numbered { seq: sending.seq, publish: sending.publishes.next() };
         Some((request, sending))
     })
 }
