@@ -101,7 +101,7 @@ pub(crate) enum Admit {
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) streams: HashMap<StreamNumber, StreamSlot>,
-    pub(crate) names: BTreeMap<StreamName, StreamNumber>,
+    pub(crate) names: HashMap<StreamName, StreamNumber>,
     pub(crate) groups: HashMap<GroupNumber, GroupSlot>,
     pub(crate) next_stream: u64,
     pub(crate) next_group: u64,
@@ -140,7 +140,7 @@ impl Core {
         Self {
             shared,
             streams: HashMap::new(),
-            names: BTreeMap::new(),
+            names: HashMap::new(),
             groups: HashMap::new(),
             next_stream: 1,
             next_group: 1,
