@@ -1,4 +1,4 @@
-//! Criterion benches of starting and stopping: replaying a log, starting from a checkpoint, making one.
+//! Criterion benches of what is done with a whole log: replaying it, starting from a checkpoint, making one, reclaiming.
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures::executor::block_on;
 use futures::future::join_all;
-use synapse::engine::{Engine, EngineOptions, Publish};
+use synapse::engine::{Engine, EngineOptions, Publish, Trim, TrimTo};
 use synapse::format::event::Event;
 use synapse::types::{NewEntry, StreamName};
 use tempfile::TempDir;
@@ -110,6 +110,34 @@ fn checkpoint(c: &mut Criterion) {
     group.finish();
 }
 
+/// Gives back what nine of ten streams held, which lies beside what the tenth holds.
+fn reclaim(c: &mut Criterion) {
+    const REQUESTS: usize = 10_000;
+    let mut group = c.benchmark_group("reclaim");
+    group.throughput(Throughput::Elements((REQUESTS * 16) as u64));
+    group.bench_function(format!("{} entries of ten streams, nine trimmed", REQUESTS * 16), |b| {
+        b.iter_custom(|times| {
+            let mut taken = Duration::ZERO;
+            for _ in 0..times {
+                let folder = folder();
+                let engine = open(folder.path());
+                fill(&engine, REQUESTS, 16, 10);
+                for number in 0..9 {
+                    let trim = Trim { stream: stream(number), to: TrimTo::KeepEntries(0), dry_run: false };
+                    block_on(engine.trim(trim)).expect("trims");
+                }
+                let started = Instant::now();
+                let given_back = block_on(engine.reclaim()).expect("reclaims");
+                taken += started.elapsed();
+                assert!(given_back > (REQUESTS * 16 * 200 / 2) as u64, "only {given_back} bytes were given back");
+                stop(engine);
+            }
+            taken
+        });
+    });
+    group.finish();
+}
+
 /// Requests that are with the engine at a time.
 const IN_FLIGHT: usize = 500;
 
@@ -120,5 +148,5 @@ fn quick() -> Criterion {
         .sample_size(10)
 }
 
-criterion_group! { name = benches; config = quick(); targets = replay, checkpoint }
+criterion_group! { name = benches; config = quick(); targets = replay, checkpoint, reclaim }
 criterion_main!(benches);

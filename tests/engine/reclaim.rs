@@ -360,9 +360,19 @@ fn a_stream_kept_to_so_much_never_holds_much_more_on_the_disk() {
     assert!(again.length <= info.length && again.last == info.last && again.bytes <= kept, "{again:?}");
 }
 
-/// What was asked for is done when the answer comes.
+/// What was asked for is done when the answer comes, whichever way the entries went and whatever shares their file.
 #[test]
 fn everything_is_reclaimed_on_request() {
+    let one = |engine: &Engine, first| _ = wait(engine.delete_entries(&stream("s"), vec![first])).expect("deletes");
+    reclaimed_on_request("a deleted entry", "s", one);
+    let to = TrimTo::KeepEntries(0);
+    let all = Trim { stream: stream("other"), to, dry_run: false };
+    reclaimed_on_request("a trimmed stream", "other", |engine, _| _ = wait(engine.trim(all)).expect("trims"));
+    let gone = |engine: &Engine, _| wait(engine.delete_stream(&stream("other"))).expect("deletes");
+    reclaimed_on_request("a deleted stream", "other", gone);
+}
+
+fn reclaimed_on_request(what: &str, name: &str, remove: impl FnOnce(&Engine, EntryId)) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data = folder.path().join("data");
     let engine = Engine::open(EngineOptions::new(&data)).expect("opens");
@@ -374,13 +384,13 @@ fn everything_is_reclaimed_on_request() {
             bytes.windows(secret.len()).any(|window| window == secret)
         })
     };
-    let first = wait(engine.publish(one_of("s", secret))).expect("publishes").first;
+    let first = wait(engine.publish(one_of(name, secret))).expect("publishes").first;
     wait(engine.publish(one_of("s", b"harmless"))).expect("publishes");
-    wait(engine.delete_entries(&stream("s"), vec![first])).expect("deletes");
+    remove(&engine, first);
     assert!(holds());
-    assert!(wait(engine.reclaim()).expect("reclaims") > 0);
-    assert!(!holds());
+    assert!(wait(engine.reclaim()).expect("reclaims") > 0, "{what}");
+    assert!(!holds(), "{what}");
     let page = wait(engine.read(Read::all(stream("s")))).expect("reads");
-    assert_eq!(page.entries.len(), 1);
-    assert_eq!(wait(engine.reclaim()).expect("reclaims again"), 0, "there was nothing left");
+    assert_eq!(page.entries.len(), 1, "{what}");
+    assert_eq!(wait(engine.reclaim()).expect("reclaims again"), 0, "{what}: there was nothing left");
 }

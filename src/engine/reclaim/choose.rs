@@ -71,7 +71,8 @@ impl Reclaimer {
             let thin = match amount {
                 Amount::Worthwhile => after.saturating_mul(2) <= known.length,
                 Amount::Everything => {
-                    self.is_due(&known) && thinned.contains_key(&known.file) && self.holds_removed(&known)?
+                    let suspect = known.bytes < known.bytes_held || thinned.contains_key(&known.file);
+                    suspect && self.is_due(&known) && self.holds_removed(&known)?
                 }
             };
             if !thin || self.damaged.contains(&known.file) {

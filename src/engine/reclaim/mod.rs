@@ -139,8 +139,8 @@ impl Reclaimer {
             Err(error) => Err(error),
         };
         if let Err(error) = done {
-            // Whether the log has it is not known where the engine stops: the next start sees to what is left.
-            if error.reason() == Reason::Overloaded {
+            // Whether the log has it is not known where the engine fails or stops: the next start sees to what is left.
+            if self.shared.failure().is_none() && error.reason() != Reason::Draining {
                 self.left_over.extend(new.into_iter().map(|file| (file, LogPosition(0))));
             }
             return Err(error);
