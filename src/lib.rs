@@ -72,6 +72,8 @@ pub mod clock;
 pub mod engine;
 pub mod error;
 #[cfg(feature = "server")]
+pub mod faults;
+#[cfg(feature = "server")]
 pub mod format;
 #[cfg(feature = "server")]
 pub mod group;

@@ -9,10 +9,10 @@ mod world;
 
 use std::sync::Arc;
 
-use synapse::engine::EngineFaults;
 use synapse::error::Reason;
+use synapse::faults::{Fault, Faults, Layer};
 use synapse::storage::sim::SimDisk;
-use synapse::storage::{Checked, Faults, Finding, MemoryIndex, Verifier};
+use synapse::storage::{Checked, Finding, MemoryIndex, Verifier};
 use world::{World, run_until_power_off};
 
 fn seeds() -> u64 {
@@ -20,19 +20,19 @@ fn seeds() -> u64 {
 }
 
 /// Runs a workload with the power lost before operation `at`, then recovers twice. Answers what was violated.
-fn crash_at(seed: u64, at: u64, faults: EngineFaults) -> Result<(), String> {
+fn crash_at(seed: u64, at: u64, faults: Faults) -> Result<(), String> {
     let (disk, record) = run_until_power_off(seed, Some(at), faults);
     let survived = disk.crash();
     // The index survives every other crash.
     let index = if at.is_multiple_of(2) { record.index.clone() } else { MemoryIndex::default() };
-    let mut first = World::open_with(&survived, &index, seed, EngineFaults::default())
-        .map_err(|e| format!("recovery refused: {e}"))?;
+    let mut first =
+        World::open_with(&survived, &index, seed, Faults::default()).map_err(|e| format!("recovery refused: {e}"))?;
     let state = first.dump();
     record.check(&state)?;
     drop(first);
     let again = survived.crash();
     let mut second =
-        World::open(&again, seed, EngineFaults::default()).map_err(|e| format!("second recovery refused: {e}"))?;
+        World::open(&again, seed, Faults::default()).map_err(|e| format!("second recovery refused: {e}"))?;
     if second.dump() != state {
         return Err("a second recovery gives another state".into());
     }
@@ -40,7 +40,7 @@ fn crash_at(seed: u64, at: u64, faults: EngineFaults) -> Result<(), String> {
 }
 
 fn operations(seed: u64) -> u64 {
-    run_until_power_off(seed, None, EngineFaults::default()).0.operations()
+    run_until_power_off(seed, None, Faults::default()).0.operations()
 }
 
 #[test]
@@ -49,9 +49,10 @@ fn every_crash_point_recovers_to_what_was_acknowledged() {
         let count = operations(seed);
         assert!(count > 150, "the workload has {count} operations only");
         for at in 0..=count {
-            crash_at(seed, at, EngineFaults::default())
+            crash_at(seed, at, Faults::default())
                 .unwrap_or_else(|violation| panic!("seed {seed}, crash before operation {at} of {count}: {violation}"));
         }
+        println!("seed {seed} of {}: {count} operations, a crash before each", seeds());
     }
 }
 
@@ -71,52 +72,40 @@ fn flaws(disk: &SimDisk) -> Vec<Finding> {
 fn no_crash_looks_like_damage_to_a_check() {
     let count = operations(1);
     for at in 0..=count {
-        let (disk, _) = run_until_power_off(1, Some(at), EngineFaults::default());
+        let (disk, _) = run_until_power_off(1, Some(at), Faults::default());
         let survived = disk.crash();
         assert_eq!(flaws(&survived), [], "crash before operation {at} of {count}");
-        drop(World::open(&survived, 1, EngineFaults::default()).expect("recovers"));
+        drop(World::open(&survived, 1, Faults::default()).expect("recovers"));
         assert_eq!(flaws(&survived), [], "recovered from a crash before operation {at} of {count}");
         assert_eq!(flaws(&survived.crash()), [], "recovered, and again a crash, {at} of {count}");
     }
 }
 
-/// Whether the checker catches a planted fault at some crash point.
-fn is_caught(faults: EngineFaults) -> bool {
-    let count = operations(1);
-    (0..=count).any(|at| crash_at(1, at, faults).is_err())
-}
-
-#[test]
-fn skipping_the_sync_is_caught() {
-    assert!(is_caught(EngineFaults {
-        log: Faults { skip_sync: true, ..Faults::default() },
-        ..EngineFaults::default()
-    }));
-}
-
-#[test]
-fn answering_before_the_sync_is_caught() {
-    assert!(is_caught(EngineFaults { answer_before_sync: true, ..EngineFaults::default() }));
-}
-
-#[test]
-fn forgetting_to_sync_the_folder_is_caught() {
-    let log = Faults { forget_dir_sync: true, ..Faults::default() };
-    assert!(is_caught(EngineFaults { log, ..EngineFaults::default() }));
+/// Fails one operation of a workload, then the power. Answers what was violated.
+fn fail_at(seed: u64, at: u64, faults: Faults) -> Result<(), String> {
+    let (disk, record) = world::run_with_failure(seed, at, faults);
+    if disk.retried_syncs() > 0 {
+        return Err("a failed sync is tried again".into());
+    }
+    let survived = disk.crash();
+    let world = World::open(&survived, seed, Faults::default());
+    record.check(&world.map_err(|e| format!("recovery refused: {e}"))?.dump())
 }
 
 #[test]
 fn a_failed_operation_ends_writing_and_loses_nothing() {
-    let count = operations(3);
-    for at in (0..count).step_by(3) {
-        let (disk, record) = world::run_with_failure(3, at);
-        let survived = disk.crash();
-        let mut world = match World::open(&survived, 3, EngineFaults::default()) {
-            Ok(world) => world,
-            Err(error) => panic!("operation {at} failed, then recovery was refused: {error}"),
-        };
-        let state = world.dump();
-        record.check(&state).unwrap_or_else(|violation| panic!("operation {at} failed: {violation}"));
+    for at in (0..operations(3)).step_by(3) {
+        fail_at(3, at, Faults::default()).unwrap_or_else(|violation| panic!("operation {at} failed: {violation}"));
+    }
+}
+
+#[test]
+fn planted_faults_are_caught() {
+    let count = operations(1);
+    for fault in Fault::of(Layer::Crash) {
+        let faults = Faults::plant(fault);
+        let caught = (0..=count).any(|at| crash_at(1, at, faults).and_then(|()| fail_at(1, at, faults)).is_err());
+        assert!(caught, "{fault:?} is not noticed");
     }
 }
 

@@ -23,13 +23,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ops::Op;
 use parking_lot::Mutex;
+use synapse::faults::{Fault, Faults, Layer};
 use world::World;
 
 /// The place at which a program fails, and how.
-fn run(program: &[Op]) -> Result<(), (usize, String)> {
+fn run(program: &[Op], faults: Faults) -> Result<(), (usize, String)> {
     let mut at = 0;
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new();
+        let mut world = World::new(faults);
         for op in program {
             world.step(op)?;
             at += 1;
@@ -58,7 +59,7 @@ fn shrink(mut program: Vec<Op>) -> Vec<Op> {
         while from < program.len() {
             let mut shorter = program.clone();
             shorter.drain(from..(from + piece).min(program.len()));
-            match run(&shorter) {
+            match run(&shorter, Faults::default()) {
                 Err((at, _)) => {
                     shorter.truncate(at + 1);
                     program = shorter;
@@ -74,16 +75,28 @@ fn shrink(mut program: Vec<Op>) -> Vec<Op> {
 /// What is wrong with the program of this seed, with the shortest form of it that shows so.
 fn check(seed: u64, count: usize) -> Option<String> {
     let mut program = ops::program(seed, count);
-    let (at, _) = run(&program).err()?;
+    let (at, _) = run(&program, Faults::default()).err()?;
     program.truncate(at + 1);
     let program = shrink(program);
-    let (_, difference) = run(&program).err()?;
+    let (_, difference) = run(&program, Faults::default()).err()?;
     let listing: String = program.iter().map(|op| format!("    {op:?},\n")).collect();
     Some(format!("seed {seed}, operation {at}: {difference}\nin {} operations:\n{listing}", program.len()))
 }
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Programs that are tried to find a planted fault, and how long they are.
+const FAULT_SEEDS: u64 = 20;
+const FAULT_OPS: usize = 2000;
+
+#[test]
+fn planted_faults_are_caught() {
+    for fault in Fault::of(Layer::Model) {
+        let caught = (1..=FAULT_SEEDS).any(|seed| run(&ops::program(seed, FAULT_OPS), Faults::plant(fault)).is_err());
+        assert!(caught, "{fault:?} is not noticed");
+    }
 }
 
 #[test]
@@ -103,6 +116,7 @@ fn the_engine_does_what_the_model_says() {
             }
             let failure = check(seed, count);
             failures.lock().extend(failure);
+            println!("seed {seed} of {first} to {}: {count} operations", first + seeds - 1);
         }
     };
     std::thread::scope(|scope| {

@@ -24,9 +24,9 @@ use std::sync::Arc;
 use damage::{Damage, Folder, Segment};
 use sweep::{Outcome, Pristine, disk_of, seen_in};
 use synapse::clock::Now;
-use synapse::engine::EngineFaults;
 use synapse::error::Reason;
-use synapse::storage::{Faults, Log, LogOptions, Store};
+use synapse::faults::{Fault, Faults, Layer};
+use synapse::storage::{Log, LogOptions, Store};
 
 fn seeds() -> u64 {
     std::env::var("SYNAPSE_DAMAGE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
@@ -50,7 +50,7 @@ fn damage_is_refused_named_or_harmless() {
     let (mut wrong, mut outcomes) = (Vec::new(), BTreeMap::<Outcome, usize>::new());
     for seed in 1..=seeds() {
         for damage in Damage::all(&store.folder, &store.sessions, &mut { seed }) {
-            match store.judge(&damage, EngineFaults::default()) {
+            match store.judge(&damage, Faults::default()) {
                 Ok(outcome) => *outcomes.entry(outcome).or_default() += 1,
                 Err(why) => wrong.push(why),
             }
@@ -63,22 +63,14 @@ fn damage_is_refused_named_or_harmless() {
     }
 }
 
-/// Whether the sweep finds a planted fault.
-fn is_caught(log: Faults) -> bool {
+#[test]
+fn planted_faults_are_caught() {
     let mut store = Pristine::new();
     let all = Damage::all(&store.folder, &store.sessions, &mut 1);
-    let faults = EngineFaults { log, ..EngineFaults::default() };
-    all.iter().any(|damage| store.judge(damage, faults).is_err())
-}
-
-#[test]
-fn skipping_checksums_is_caught() {
-    assert!(is_caught(Faults { skip_checksum: true, ..Faults::default() }));
-}
-
-#[test]
-fn cutting_at_the_first_bad_frame_is_caught() {
-    assert!(is_caught(Faults { cut_at_first_bad_frame: true, ..Faults::default() }));
+    for fault in Fault::of(Layer::Damage) {
+        let caught = all.iter().any(|damage| store.judge(damage, Faults::plant(fault)).is_err());
+        assert!(caught, "{fault:?} is not noticed");
+    }
 }
 
 #[test]
@@ -94,14 +86,14 @@ fn what_cannot_be_told_is_an_earlier_state() {
     // The last file gone: the log ends with the file before it.
     folder.remove(live);
     let without = disk_of(&folder);
-    let stepped = store::open(Arc::new(without), store::STORE, EngineFaults::default()).expect("opens");
+    let stepped = store::open(Arc::new(without), store::STORE, Faults::default()).expect("opens");
     assert_eq!(stepped.report().end, segment.header.first);
     // Zeros over the end: the last commit and the mark of the clean stop.
     let [.., last, _mark] = &segment.frames[..] else { panic!("too few frames") };
     let mut folder = store.folder.clone();
     folder.get_mut(live).expect("it is there")[last.offset..].fill(0);
     let zeroed = disk_of(&folder);
-    let stepped = store::open(Arc::new(zeroed), store::STORE, EngineFaults::default()).expect("opens");
+    let stepped = store::open(Arc::new(zeroed), store::STORE, Faults::default()).expect("opens");
     assert_eq!((stepped.report().end, stepped.report().clean), (last.head.position, false));
 }
 

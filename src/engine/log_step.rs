@@ -13,6 +13,7 @@ use super::cache::BlockCache;
 use super::commit::{CapturedState, Commit, Show};
 use super::shared::Shared;
 use crate::error::Result;
+use crate::faults::Fault;
 use crate::storage::{Appended, Log, ResumeAt};
 
 /// The log with what hangs on it.
@@ -43,17 +44,24 @@ impl LogStep {
         if roll && let Some(sealed) = self.log.roll(frame.now)? {
             self.shared.catalogue.seal(&sealed);
         }
-        let hasty = self.shared.options.faults.answer_before_sync();
+        let faults = self.shared.options.faults;
+        let hasty = faults.has(Fault::AnswerBeforeSync);
         let appended = if frame.records.is_empty() && !frame.clean_stop { None } else { Some(self.log.append(frame)?) };
+        let early = faults.has(Fault::ShowBeforeSync);
+        if early && let Some(appended) = &appended {
+            self.show_blocks(appended, &blocks);
+        }
         if sync && !hasty {
             self.sync()?;
         }
         if let (Some(appended), Some(state)) = (&appended, before) {
             self.hand_to_keeper(appended, state);
         }
-        if let Some(appended) = appended {
+        if let Some(appended) = &appended {
             self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
-            self.show_blocks(appended, &blocks);
+            if !early {
+                self.show_blocks(appended, &blocks);
+            }
         }
         self.note_positions();
         for show in shows {
@@ -78,7 +86,7 @@ impl LogStep {
         }
     }
 
-    fn show_blocks(&self, appended: Appended, blocks: &[super::commit::CommitBlock]) {
+    fn show_blocks(&self, appended: &Appended, blocks: &[super::commit::CommitBlock]) {
         if let Some(sealed) = &appended.sealed {
             self.shared.catalogue.seal(sealed);
         }

@@ -41,7 +41,7 @@ pub use api::*;
 pub use delivery::Session;
 pub use gather::{EachPublished, Gathered, Plain, Submitted};
 pub use handle::Engine;
-pub use options::{EngineFaults, EngineOptions};
+pub use options::EngineOptions;
 pub use parts::Replay;
 pub use tail::Tail;
 pub use upkeep::{Rebuilt, rebuild, reclaim as reclaim_directory};

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
+use crate::faults::Faults;
 use crate::limits;
-use crate::storage::Faults;
 use crate::types::Durability;
 
 /// Settings of an engine. Sizes are in bytes.
@@ -29,7 +29,7 @@ pub struct EngineOptions {
     /// The index takes a checkpoint after so much was written to the log: a start replays about that much at most.
     pub checkpoint_bytes: u64,
     /// What goes wrong on purpose; nothing outside tests.
-    pub faults: EngineFaults,
+    pub faults: Faults,
 }
 
 impl EngineOptions {
@@ -45,7 +45,7 @@ impl EngineOptions {
             publish_bytes_max: limits::PUBLISH_BYTES_DEFAULT,
             reader_threads: 2,
             checkpoint_bytes: limits::CHECKPOINT_BYTES_DEFAULT,
-            faults: EngineFaults::default(),
+            faults: Faults::default(),
         }
     }
 
@@ -67,24 +67,5 @@ impl EngineOptions {
             return Err(Error::invalid("event_bytes_max", "is greater than publish_bytes_max"));
         }
         Ok(())
-    }
-}
-
-/// Promises that a test breaks on purpose, to see that it is caught. Without the `testing` feature there are none.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct EngineFaults {
-    /// Those of the log.
-    pub log: Faults,
-    /// Answers leave before the sync.
-    #[cfg(any(test, feature = "testing"))]
-    pub answer_before_sync: bool,
-}
-
-impl EngineFaults {
-    pub(crate) fn answer_before_sync(self) -> bool {
-        #[cfg(any(test, feature = "testing"))]
-        return self.answer_before_sync;
-        #[cfg(not(any(test, feature = "testing")))]
-        false
     }
 }

@@ -69,7 +69,7 @@ impl Parts {
     ) -> Result<Self> {
         options.validate()?;
         log_options.segment_bytes = options.segment_bytes;
-        log_options.faults = options.faults.log;
+        log_options.faults = options.faults;
         let store = log_options.store;
         let seed = salts();
         let (sender, commands) = bounded(limits::QUEUE_COMMANDS_MAX);

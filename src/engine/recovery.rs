@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::core::Core;
 use super::view::StreamView;
 use crate::error::{Error, Reason, Result};
+use crate::faults::Fault;
 use crate::format::block::BlockRef;
 use crate::format::frame::KIND_ENTRIES;
-use crate::format::record::Effect;
+use crate::format::record::{Delivered, Effect};
 use crate::group::Group;
 use crate::storage::{Recovered, RecoveredFrame};
 use crate::stream::Stream;
@@ -95,15 +96,26 @@ fn replay_effect(core: &mut Core, effect: Effect) -> Result<()> {
         Effect::CursorMoved(e) => group(core, e.group)?.apply_cursor(&e),
         Effect::ConsumerAdded(e) => group(core, e.group)?.apply_consumer_added(&e),
         Effect::ConsumerRemoved(e) => group(core, e.group)?.apply_consumer_removed(&e),
-        Effect::Delivered(e) => {
-            core.next_delivery = core.next_delivery.max(e.delivery.0 + 1);
-            group(core, e.group)?.apply_delivered(&e);
-        }
+        Effect::Delivered(e) => replay_delivered(core, e)?,
         Effect::Settled(e) => group(core, e.group)?.apply_settled(&e),
         Effect::Returned(e) => group(core, e.group)?.apply_returned(&e),
         Effect::Extended(e) => group(core, e.group)?.apply_extended(&e),
         Effect::Revived(e) => group(core, e.group)?.apply_revived(&e),
         Effect::FilesReplaced(e) => core.apply_files_replaced(&e),
+    }
+    Ok(())
+}
+
+fn replay_delivered(core: &mut Core, mut delivered: Delivered) -> Result<()> {
+    let faults = core.shared.options.faults;
+    if faults.has(Fault::ReplayByTheClock) {
+        delivered.at_ms = core.shared.clock.now().engine_ms;
+    }
+    core.next_delivery = core.next_delivery.max(delivered.delivery.0 + 1);
+    let group = group(core, delivered.group)?;
+    group.apply_delivered(&delivered);
+    if faults.has(Fault::CountDeliveriesTwice) {
+        group.apply_delivered(&delivered);
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use super::room::{LogAllocator, Room, RoomPlanner, Spare};
 use super::trail::Trail;
 use crate::clock::Now;
 use crate::error::{Error, Reason, Result};
+use crate::faults::Fault;
 use crate::format::block::{BlockMeta, BlockRef, FileId, FileSpan, types_of};
 use crate::format::crc;
 use crate::format::frame::{self, ENTRIES_VERSION, FrameHead, FrameSizes, KIND_ENTRIES, RecordHead};
@@ -182,9 +183,12 @@ impl Log {
     pub fn sync(&mut self) -> Result<LogPosition> {
         self.check()?;
         if let Some(live) = self.live.as_ref().filter(|_| self.synced < self.end) {
-            if !self.options.faults.skip_sync()
-                && let Err(error) = live.file.sync()
-            {
+            let faults = self.options.faults;
+            let mut synced = if faults.has(Fault::SkipSync) { Ok(()) } else { live.file.sync() };
+            if faults.has(Fault::RetrySync) && synced.is_err() {
+                synced = live.file.sync();
+            }
+            if let Err(error) = synced {
                 let failure = Failure::new("syncing", &live.id.name(), error);
                 return Err(self.poison(failure));
             }
@@ -282,7 +286,7 @@ impl Log {
     /// Ends a segment: its frames synced, then index and footer written and synced.
     fn seal(&mut self, live: Live) -> Result<SealedSegment, Failure> {
         let name = live.id.name();
-        let skip = self.options.faults.skip_sync();
+        let skip = self.options.faults.has(Fault::SkipSync);
         if self.synced < self.end && !skip {
             live.file.sync().map_err(|error| Failure::new("syncing", &name, error))?;
         }
@@ -318,7 +322,9 @@ impl Log {
             .write_at(&[&header.encode()], 0)
             .and_then(|()| spare.file.sync())
             .and_then(|()| self.files.rename(&spare.name, &id.name()))
-            .and_then(|()| if self.options.faults.forget_dir_sync() { Ok(()) } else { self.files.sync_dir() });
+            .and_then(
+                |()| if self.options.faults.has(Fault::ForgetFolderSync) { Ok(()) } else { self.files.sync_dir() },
+            );
         named.map_err(|error| Failure::new("beginning", &id.name(), error))?;
         let offset = SEGMENT_HEADER_BYTES as u64;
         self.live = Some(Live { id, file: spare.file, header, offset, index: IndexBuilder::default(), is_new: true });

@@ -34,7 +34,7 @@ pub use files::{Files, LogFile, RealFiles};
 pub use index::MemoryIndex;
 pub use index::{Checkpoint, ResumeAt, StateIndex};
 pub use log::{Appended, FrameParts, Log, Record, SealedSegment};
-pub use options::{Faults, LogOptions};
+pub use options::LogOptions;
 pub use reader::LogReader;
 pub use recover::{Cut, Recovered, RecoveredFrame, RecoveredRecord, RecoveryReport};
 pub use rewrite::FileRewriter;

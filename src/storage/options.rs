@@ -1,6 +1,7 @@
-//! Settings of the log, and the faults that tests plant in it.
+//! Settings of the log.
 
 use crate::error::{Error, Result};
+use crate::faults::Faults;
 use crate::format::segment::{SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, StoreId};
 use crate::limits;
 
@@ -37,35 +38,3 @@ impl LogOptions {
         self.segment_bytes - (SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES) as u64
     }
 }
-
-/// Promises that a test breaks on purpose, to see that it is caught. Without the `testing` feature there are none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
-    /// `sync` answers without syncing.
-    #[cfg(any(test, feature = "testing"))]
-    pub skip_sync: bool,
-    /// Contents are not checked against their checksums.
-    #[cfg(any(test, feature = "testing"))]
-    pub skip_checksum: bool,
-    /// The first bad frame is taken for the end of the log, whatever comes after it.
-    #[cfg(any(test, feature = "testing"))]
-    pub cut_at_first_bad_frame: bool,
-    /// Names are not made durable.
-    #[cfg(any(test, feature = "testing"))]
-    pub forget_dir_sync: bool,
-}
-
-macro_rules! fault {
-    ($($name:ident),*) => {
-        impl Faults {
-            $(pub(super) fn $name(self) -> bool {
-                #[cfg(any(test, feature = "testing"))]
-                return self.$name;
-                #[cfg(not(any(test, feature = "testing")))]
-                false
-            })*
-        }
-    };
-}
-
-fault!(skip_sync, skip_checksum, cut_at_first_bad_frame, forget_dir_sync);

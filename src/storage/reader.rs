@@ -7,9 +7,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::files::{Files, LogFile, failed};
-use super::options::Faults;
 use super::scan::{Scanner, corrupt, read_header};
 use crate::error::{Reason, Result};
+use crate::faults::{Fault, Faults};
 use crate::format::block::{BlockRef, BlockView, FileId, FileSpan};
 use crate::format::crc;
 use crate::format::index::{DIRECTORY_ENTRY_BYTES, DirectoryEntry};
@@ -49,7 +49,9 @@ impl LogReader {
         let open = self.open(block.file)?;
         let content = read(&*open.file, block.file, u64::from(block.offset), block.length as usize)?;
         match content {
-            Some(content) if self.0.faults.skip_checksum() || crc::content(&content) == block.crc => Ok(content),
+            Some(content) if self.0.faults.has(Fault::SkipChecksum) || crc::content(&content) == block.crc => {
+                Ok(content)
+            }
             Some(_) => Err(block.corrupt("the stored bytes do not match their checksum")),
             None => Err(block.corrupt("the file ends before the block does")),
         }

@@ -22,6 +22,7 @@ use super::snapshot::{SNAPSHOT_TEMPORARY, is_snapshot_name};
 use super::trail::Trail;
 use crate::clock::Now;
 use crate::error::{Error, Reason, Result};
+use crate::faults::Fault;
 use crate::format::block::{BlockRef, FileId, types_of};
 use crate::format::crc;
 use crate::format::frame::{self, KIND_ENTRIES};
@@ -349,7 +350,7 @@ impl Recovery<'_> {
         loop {
             let position = scanner.header.position_at(offset);
             let Some(frame) = scanner.frame(offset, self.log.options.faults)? else {
-                let torn = position >= synced || self.log.options.faults.cut_at_first_bad_frame();
+                let torn = position >= synced || self.log.options.faults.has(Fault::CutAtFirstBadFrame);
                 return if torn { Ok(Tail { offset, mark }) } else { Err(no_frame(scanner, offset)) };
             };
             if frame.contents.contains(&None) {
@@ -467,10 +468,9 @@ impl Recovery<'_> {
         self.report.rewritten = true;
         copy_frames(scanner, &*file, &header, old.offset)?;
         let files = &self.log.files;
-        let placed = file
-            .sync()
-            .and_then(|()| files.rename(TEMPORARY, &name))
-            .and_then(|()| if self.log.options.faults.forget_dir_sync() { Ok(()) } else { files.sync_dir() });
+        let placed = file.sync().and_then(|()| files.rename(TEMPORARY, &name)).and_then(|()| {
+            if self.log.options.faults.has(Fault::ForgetFolderSync) { Ok(()) } else { files.sync_dir() }
+        });
         placed.map_err(|error| failed("renewing", &name, &error))?;
         Ok(Live { file, header, ..old })
     }

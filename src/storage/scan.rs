@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::files::{LogFile, failed};
-use super::options::Faults;
 use crate::error::{Error, Reason, Result};
+use crate::faults::{Fault, Faults};
 use crate::format::block::{BlockRef, FileId};
 use crate::format::crc;
 use crate::format::frame::{self, FRAME_ALIGN, FRAME_HEAD_BYTES, FrameHead, FrameSizes};
@@ -102,7 +102,7 @@ impl<'a> Scanner<'a> {
         let mut contents = Vec::with_capacity(head.records.len());
         for record in &head.records {
             let content = bytes.slice(start..start + record.length as usize);
-            let intact = faults.skip_checksum() || crc::content(&content) == record.crc;
+            let intact = faults.has(Fault::SkipChecksum) || crc::content(&content) == record.crc;
             contents.push(intact.then_some(content));
             start += record.length as usize;
         }
@@ -161,7 +161,7 @@ impl<'a> Scanner<'a> {
         let mut synced = self.header.synced_to;
         let mut offset = SEGMENT_HEADER_BYTES as u64;
         while let Some((at, head, sizes)) = self.next_head(offset)? {
-            if at > offset && faults.cut_at_first_bad_frame() {
+            if at > offset && faults.has(Fault::CutAtFirstBadFrame) {
                 break;
             }
             synced = synced.max(head.synced_to);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use synapse::engine::stepped::Stepped;
 use synapse::engine::{Engine, EngineOptions, Publish, Read, Trim, TrimTo};
 use synapse::error::Reason;
+use synapse::faults::{Fault, Faults, Layer};
 use synapse::format::event::Event;
 use synapse::storage::sim::SimDisk;
 use synapse::storage::{Checked, LogOptions, Verifier};
@@ -363,19 +364,32 @@ fn a_stream_kept_to_so_much_never_holds_much_more_on_the_disk() {
 /// What was asked for is done when the answer comes, whichever way the entries went and whatever shares their file.
 #[test]
 fn everything_is_reclaimed_on_request() {
-    let one = |engine: &Engine, first| _ = wait(engine.delete_entries(&stream("s"), vec![first])).expect("deletes");
-    reclaimed_on_request("a deleted entry", "s", one);
-    let to = TrimTo::KeepEntries(0);
-    let all = Trim { stream: stream("other"), to, dry_run: false };
-    reclaimed_on_request("a trimmed stream", "other", |engine, _| _ = wait(engine.trim(all)).expect("trims"));
+    let none = Faults::default();
+    assert!(!is_left_by_reclaim(none, "s", delete_first), "of a deleted entry");
+    let all = Trim { stream: stream("other"), to: TrimTo::KeepEntries(0), dry_run: false };
+    let trimmed = |engine: &Engine, _| _ = wait(engine.trim(all)).expect("trims");
+    assert!(!is_left_by_reclaim(none, "other", trimmed), "of a trimmed stream");
     let gone = |engine: &Engine, _| wait(engine.delete_stream(&stream("other"))).expect("deletes");
-    reclaimed_on_request("a deleted stream", "other", gone);
+    assert!(!is_left_by_reclaim(none, "other", gone), "of a deleted stream");
 }
 
-fn reclaimed_on_request(what: &str, name: &str, remove: impl FnOnce(&Engine, EntryId)) {
+#[test]
+fn planted_faults_are_caught() {
+    for fault in Fault::of(Layer::Reclaim) {
+        assert!(is_left_by_reclaim(Faults::plant(fault), "s", delete_first), "{fault:?} is not noticed");
+    }
+}
+
+fn delete_first(engine: &Engine, first: EntryId) {
+    wait(engine.delete_entries(&stream("s"), vec![first])).expect("deletes");
+}
+
+/// Publishes what must not stay to this stream, and something harmless to `s`, removes the one and reclaims everything;
+/// whether any of its bytes are left.
+fn is_left_by_reclaim(faults: Faults, name: &str, remove: impl FnOnce(&Engine, EntryId)) -> bool {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data = folder.path().join("data");
-    let engine = Engine::open(EngineOptions::new(&data)).expect("opens");
+    let engine = Engine::open(EngineOptions { faults, ..EngineOptions::new(&data) }).expect("opens");
     let secret = b"the number of a card";
     let holds = || {
         let files = std::fs::read_dir(data.join("log")).expect("is there").flatten();
@@ -388,9 +402,9 @@ fn reclaimed_on_request(what: &str, name: &str, remove: impl FnOnce(&Engine, Ent
     wait(engine.publish(one_of("s", b"harmless"))).expect("publishes");
     remove(&engine, first);
     assert!(holds());
-    assert!(wait(engine.reclaim()).expect("reclaims") > 0, "{what}");
-    assert!(!holds(), "{what}");
+    assert!(wait(engine.reclaim()).expect("reclaims") > 0);
     let page = wait(engine.read(Read::all(stream("s")))).expect("reads");
-    assert_eq!(page.entries.len(), 1, "{what}");
-    assert_eq!(wait(engine.reclaim()).expect("reclaims again"), 0, "{what}: there was nothing left");
+    assert_eq!(page.entries.len(), 1);
+    assert_eq!(wait(engine.reclaim()).expect("reclaims again"), 0, "there was nothing left");
+    holds()
 }

@@ -12,6 +12,7 @@ use synapse::clock::{Clock, ManualClock, Now};
 use synapse::engine::stepped::Stepped;
 use synapse::engine::{Engine, EngineOptions, Session};
 use synapse::error::{Error, Reason};
+use synapse::faults::Faults;
 use synapse::format::segment::StoreId;
 use synapse::storage::{Checkpoint, Files, LogOptions, MemoryIndex};
 use synapse::types::{EntryId, GroupName, StreamName, StreamSettings};
@@ -43,6 +44,7 @@ pub(crate) struct World {
     /// What the index held at an earlier restart.
     old_checkpoint: Option<Checkpoint>,
     folder: std::path::PathBuf,
+    faults: Faults,
 }
 
 /// Wall time at which every program starts, in milliseconds.
@@ -55,7 +57,7 @@ const POLLS: usize = 24;
 const POLLS_MAX: usize = 10_000;
 
 impl World {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(faults: Faults) -> Self {
         let mut world = Self {
             streams: BTreeMap::new(),
             stepped: None,
@@ -67,6 +69,7 @@ impl World {
             index: MemoryIndex::default(),
             old_checkpoint: None,
             folder: "/nowhere".into(),
+            faults,
         };
         world.open().expect("nothing opens");
         world
@@ -79,6 +82,7 @@ impl World {
         let options = EngineOptions {
             segment_bytes: 256 << 10,
             checkpoint_bytes: CHECKPOINT_BYTES,
+            faults: self.faults,
             ..EngineOptions::new(&self.folder)
         };
         let (files, clock) = (Arc::clone(&self.files) as Arc<dyn Files>, Arc::clone(&self.clock) as Arc<dyn Clock>);

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use synapse::engine::stepped::Stepped;
-use synapse::engine::{DeadLetter, EngineFaults, GroupInfo, ListPending, PendingInfo, Read, StreamInfo};
+use synapse::engine::{DeadLetter, GroupInfo, ListPending, PendingInfo, Read, StreamInfo};
 use synapse::engine::{Engine, EngineOptions};
 use synapse::error::Result;
+use synapse::faults::Faults;
 use synapse::format::crc;
 use synapse::format::segment::FORMAT_VERSION;
 use synapse::storage::{Files, Store};
@@ -101,7 +102,7 @@ fn streams_of(text: &str) -> Vec<&str> {
 fn told(data: &Path) -> Result<String> {
     let opened = Store::open(data, 0, &mut || 0)?;
     let files: Arc<dyn Files> = opened.log_files()?;
-    let mut stepped = store::open(files, opened.id(), EngineFaults::default())?;
+    let mut stepped = store::open(files, opened.id(), Faults::default())?;
     let mut out = String::new();
     tell_streams(&mut stepped, &mut out)?;
     for (name, of) in GROUPS {

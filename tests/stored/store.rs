@@ -6,10 +6,11 @@ use std::time::Duration;
 use synapse::clock::ManualClock;
 use synapse::engine::stepped::Stepped;
 use synapse::engine::{
-    Acknowledge, CreateGroup, DeadLetterChoice, EngineFaults, EngineOptions, Extend, Holder, Nack, NackAction,
-    ProducerSequence, Publish, Published, Pull, RedriveTo, StartAt, Trim, TrimTo,
+    Acknowledge, CreateGroup, DeadLetterChoice, EngineOptions, Extend, Holder, Nack, NackAction, ProducerSequence,
+    Publish, Published, Pull, RedriveTo, StartAt, Trim, TrimTo,
 };
 use synapse::error::Result;
+use synapse::faults::Faults;
 use synapse::format::event::Event;
 use synapse::format::fields;
 use synapse::format::segment::StoreId;
@@ -32,11 +33,11 @@ const LOOKED_AT_MS: u64 = BEGUN_MS + 10 * 60_000;
 pub(crate) const GROUPS: [(&str, &str); 3] = [("orders", "workers"), ("orders", "by-customer"), ("logs", "audit")];
 
 /// An engine over these files, at the time of a look.
-pub(crate) fn open(files: Arc<dyn Files>, id: StoreId, faults: EngineFaults) -> Result<Stepped> {
+pub(crate) fn open(files: Arc<dyn Files>, id: StoreId, faults: Faults) -> Result<Stepped> {
     open_at(files, id, faults, LOOKED_AT_MS)
 }
 
-fn open_at(files: Arc<dyn Files>, id: StoreId, faults: EngineFaults, wall_ms: u64) -> Result<Stepped> {
+fn open_at(files: Arc<dyn Files>, id: StoreId, faults: Faults, wall_ms: u64) -> Result<Stepped> {
     let options =
         EngineOptions { segment_bytes: SEGMENT_BYTES, cache_bytes: 16 << 10, faults, ..EngineOptions::new("/nowhere") };
     let mut salt = wall_ms;
@@ -51,7 +52,7 @@ fn open_at(files: Arc<dyn Files>, id: StoreId, faults: EngineFaults, wall_ms: u6
 /// Runs one of the sessions that fill the store.
 pub(crate) fn fill(files: &Arc<dyn Files>, id: StoreId, session: u64, rounds: u64) {
     let wall_ms = BEGUN_MS + session * 60_000;
-    let stepped = open_at(Arc::clone(files), id, EngineFaults::default(), wall_ms).expect("opens");
+    let stepped = open_at(Arc::clone(files), id, Faults::default(), wall_ms).expect("opens");
     let mut work = Work { stepped, next: session * 1000 };
     match session {
         0 => work.begin(rounds),

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use synapse::engine::EngineFaults;
 use synapse::engine::stepped::Stepped;
 use synapse::error::{Error, Reason, Result};
+use synapse::faults::Faults;
 use synapse::storage::sim::SimDisk;
 use synapse::storage::{Checked, Files, Finding, LogOptions, Verifier, VerifyReport};
 
@@ -67,7 +67,7 @@ impl Pristine {
     }
 
     /// What becomes of the store with this damage.
-    pub(crate) fn judge(&mut self, damage: &Damage, faults: EngineFaults) -> Verdict {
+    pub(crate) fn judge(&mut self, damage: &Damage, faults: Faults) -> Verdict {
         let Some(damaged) = damage.apply(&self.folder, &self.sessions) else { return Ok(Outcome::Nothing) };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             self.judge_running(damage, &damaged, faults)?;
@@ -80,7 +80,7 @@ impl Pristine {
     }
 
     /// Damages the store while it is open: what is read is what was written, or fails.
-    fn judge_running(&self, damage: &Damage, damaged: &Folder, faults: EngineFaults) -> Verdict {
+    fn judge_running(&self, damage: &Damage, damaged: &Folder, faults: Faults) -> Verdict {
         let (name, disk) = (&damage.file, disk_of(&self.folder));
         let Some(bytes) = damaged.get(name).filter(|bytes| bytes.len() == self.folder[name].len()) else {
             return Ok(Outcome::Nothing);
@@ -111,7 +111,7 @@ impl Pristine {
         }
     }
 
-    fn judge_folder(&mut self, damage: &Damage, damaged: &Folder, faults: EngineFaults) -> Verdict {
+    fn judge_folder(&mut self, damage: &Damage, damaged: &Folder, faults: Faults) -> Verdict {
         let disk = disk_of(damaged);
         let mut stepped = match open(&disk, faults) {
             Ok(stepped) => stepped,
@@ -178,13 +178,13 @@ pub(crate) fn disk_of(folder: &Folder) -> SimDisk {
     SimDisk::of_files(1, 1 << 24, folder.clone())
 }
 
-fn open(disk: &SimDisk, faults: EngineFaults) -> Result<Stepped> {
+fn open(disk: &SimDisk, faults: Faults) -> Result<Stepped> {
     store::open(Arc::new(disk.clone()), STORE, faults)
 }
 
 /// What is seen in a copy of these files.
 pub(crate) fn seen_in(folder: &Folder) -> Result<Seen> {
-    look(&mut open(&disk_of(folder), EngineFaults::default())?)
+    look(&mut open(&disk_of(folder), Faults::default())?)
 }
 
 /// Whether a refusal is precise and leaves everything as it is.

@@ -5,16 +5,20 @@ use crate::sources::{Source, all};
 /// Modules that a module may use besides itself. What is missing here may use everything.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("error", LAYER_0),
+    ("faults", LAYER_0),
     ("limits", LAYER_0),
     ("clock", LAYER_0),
     ("types", LAYER_0),
     ("access", LAYER_0),
     ("metrics", LAYER_0),
     ("format", LAYER_0),
-    ("storage", &["error", "limits", "clock", "types", "access", "metrics", "format"]),
+    ("storage", &["error", "limits", "clock", "types", "access", "metrics", "faults", "format"]),
     ("stream", &["error", "limits", "clock", "types", "access", "metrics", "format"]),
     ("group", &["error", "limits", "clock", "types", "access", "metrics", "format"]),
-    ("engine", &["error", "limits", "clock", "types", "access", "metrics", "format", "storage", "stream", "group"]),
+    (
+        "engine",
+        &["error", "limits", "clock", "types", "access", "metrics", "faults", "format", "storage", "stream", "group"],
+    ),
     ("grpc", FRONT_END),
     ("http", FRONT_END),
     ("proto", &[]),

@@ -9,6 +9,7 @@ use super::{Core, StreamSlot};
 use crate::engine::commit::CapturedState;
 use crate::engine::view::StreamView;
 use crate::error::{Error, Reason, Result};
+use crate::faults::{Fault, Faults};
 use crate::format::state::{NumbersRow, Row, RowKey, StateRows};
 use crate::group::{FrozenGroup, Group};
 use crate::storage::FileSet;
@@ -17,6 +18,7 @@ use crate::types::{GroupNumber, StreamNumber};
 
 /// The whole state as it was between two commits.
 pub(crate) struct FrozenState {
+    faults: Faults,
     numbers: NumbersRow,
     streams: Vec<Stream>,
     groups: Vec<FrozenGroup>,
@@ -28,12 +30,26 @@ impl FrozenState {
     pub(crate) fn into_rows(self) -> StateRows {
         let mut out = StateRows::default();
         out.push(0, &Row::Numbers(self.numbers));
-        let mut rows = |owner, row| out.push(owner, &row);
+        let mut rows = |owner, row| {
+            if !is_lost(self.faults, &row) {
+                out.push(owner, &row);
+            }
+        };
         self.streams.into_iter().for_each(|stream| stream.rows(&mut rows));
         self.groups.into_iter().for_each(|group| group.rows(&mut rows));
         self.files.rows(&mut rows);
         out.sort();
         out
+    }
+}
+
+/// Whether a planted fault takes this row out of every checkpoint.
+fn is_lost(faults: Faults, row: &Row) -> bool {
+    match row {
+        Row::Pending(_) => faults.has(Fault::LosePending),
+        Row::Producers(_) | Row::EventIds(_) => faults.has(Fault::ForgetDuplicates),
+        Row::Deleted(_) => faults.has(Fault::ForgetDeletes),
+        _ => false,
     }
 }
 
@@ -57,6 +73,7 @@ impl Core {
     fn freeze(&self) -> FrozenState {
         let (stream, group, delivery) = (self.next_stream, self.next_group, self.next_delivery);
         FrozenState {
+            faults: self.shared.options.faults,
             numbers: NumbersRow { stream, group, delivery, file: self.next_file },
             streams: self.streams.values().map(|slot| slot.stream.clone()).collect(),
             groups: self.groups.values().map(|slot| slot.group.freeze()).collect(),
@@ -77,7 +94,10 @@ impl Core {
                     true
                 }
                 Row::Stream(row) => {
-                    let stream = Stream::restore(row);
+                    let mut stream = Stream::restore(row);
+                    if self.shared.options.faults.has(Fault::ReuseIds) {
+                        stream.last = stream.trimmed_before;
+                    }
                     let view = StreamView::new(stream.name.clone(), stream.number);
                     self.shared.catalogue.insert(Arc::clone(&view));
                     self.add_stream(stream, view);

@@ -12,6 +12,7 @@ use crate::engine::command::{Fetched, GroupKey, Job, LetterToFetch, RedriveOne};
 use crate::engine::dead_letter::Origin;
 use crate::engine::reply::Reply;
 use crate::error::Result;
+use crate::faults::Fault;
 use crate::format::block::ENTRY_HEAD_BYTES;
 use crate::format::record::{DeletedEntry, Revived, SettledAs};
 use crate::group::dead_letter_stream;
@@ -200,6 +201,10 @@ impl Core {
         if !revived.is_empty() {
             let record = Revived { stream: stream_number, group: number, entries: revived, at_ms: now.engine_ms };
             self.slot_mut(number).group.apply_revived(&record);
+            if self.shared.options.faults.has(Fault::MoveCursorOnRedrive) {
+                let group = &mut self.slot_mut(number).group;
+                (group.cursor, group.cursor_ordinal) = (EntryId::ZERO, 0);
+            }
             self.record(record, None);
             self.mark_group(number);
         }

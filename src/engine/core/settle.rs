@@ -9,6 +9,7 @@ use crate::engine::api::{Claim, Holder, NackAction, Published, Settled};
 use crate::engine::command::{ClaimAnswer, GroupKey, PreparedPublish};
 use crate::engine::reply::Reply;
 use crate::error::{Error, Reason, Result};
+use crate::faults::Fault;
 use crate::format::record::{self, Extended, Returned, ReturnedAs, SettledAs};
 use crate::group::{Owner, SettlePlan};
 use crate::types::{ConsumerNumber, Dispatch, EntryId, GroupNumber, IdRange};
@@ -111,7 +112,9 @@ impl Core {
         let slot = self.slot_mut(number);
         let record = record::Settled { stream: slot.group.stream, group: number, ranges, how };
         slot.group.apply_settled(&record);
-        self.record(record, None);
+        if !self.shared.options.faults.has(Fault::ForgetAcknowledgements) {
+            self.record(record, None);
+        }
         self.mark_if_ordered(number);
     }
 

@@ -20,6 +20,7 @@ use super::reply;
 use super::sealed::{FileUse, Replacement};
 use super::shared::Shared;
 use crate::error::{Error, Reason, Result};
+use crate::faults::Fault;
 use crate::format::record::{FilesReplaced, RewrittenFile};
 use crate::format::segment::StoreId;
 use crate::storage::{FileId, Files, LogReader, SealedSegment};
@@ -177,8 +178,9 @@ impl Reclaimer {
         let kept = LogPosition(self.shared.counters.kept_to.load(Ordering::Acquire));
         let before = self.left_over.len();
         let (files, log) = (Arc::clone(&self.files), self.log.clone());
+        let hasty = self.shared.options.faults.has(Fault::RemoveFilesEarly);
         self.left_over.retain(|(file, to)| {
-            let needed = !file.is_rewritten() && *to > kept;
+            let needed = !file.is_rewritten() && *to > kept && !hasty;
             if needed {
                 return true;
             }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::Reclaimer;
 use crate::engine::view::Removed;
 use crate::error::{Error, Result};
+use crate::faults::Fault;
 use crate::format::block::{BlockBuilder, BlockEntry, BlockMeta, BlockRef, FileSpan};
 use crate::format::event::stored_as;
 use crate::format::record::RewrittenFile;
@@ -49,7 +50,10 @@ impl Reclaimer {
     fn rewrite_stream(&self, out: &mut Output, spans: &[FileSpan]) -> Result<()> {
         let (Some(first), Some(last)) = (spans.first(), spans.last()) else { return Ok(()) };
         let Some(view) = self.shared.catalogue.by_number(first.stream) else { return Ok(()) };
-        let removed = view.removed_in(IdRange { first: first.first, last: last.last });
+        let mut removed = view.removed_in(IdRange { first: first.first, last: last.last });
+        if self.shared.options.faults.has(Fault::KeepDeletedAtReclaim) {
+            removed.deleted.clear();
+        }
         if removed.gone {
             return Ok(());
         }

@@ -1,11 +1,11 @@
 //! One file of the log: header, frames, records, footer.
 
 use super::super::files::{Files, LogFile, failed};
-use super::super::options::Faults;
 use super::super::scan::{ScannedFrame, Scanner, corrupt};
 use super::index::Contents;
 use super::{Checked, Walk};
 use crate::error::{Error, Reason, Result};
+use crate::faults::Faults;
 use crate::format::block::{BlockRef, BlockView, FileId};
 use crate::format::frame::{ENTRIES_VERSION, FRAME_ALIGN, KIND_ENTRIES, RecordHead};
 use crate::format::record::Effect;
