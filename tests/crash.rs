@@ -2,7 +2,8 @@
 //! disk, and planted faults that must be caught.
 //!
 //! The engine runs stepped on one thread, so a seed and the number of an operation say everything about a run.
-//! `SYNAPSE_CRASH_SEEDS` sets how many seeds are run (2 unless set).
+//! `SYNAPSE_CRASH_SEEDS` sets how many seeds are run (2 unless set), `SYNAPSE_CRASH_ROUNDS` how long a workload is (48
+//! steps unless set).
 
 #[path = "crash/world.rs"]
 mod world;
@@ -15,8 +16,8 @@ use synapse::storage::sim::SimDisk;
 use synapse::storage::{Checked, Finding, MemoryIndex, Verifier};
 use world::{World, run_until_power_off};
 
-fn seeds() -> u64 {
-    std::env::var("SYNAPSE_CRASH_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(2)
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
 /// Runs a workload with the power lost before operation `at`, then recovers twice. Answers what was violated.
@@ -45,14 +46,15 @@ fn operations(seed: u64) -> u64 {
 
 #[test]
 fn every_crash_point_recovers_to_what_was_acknowledged() {
-    for seed in 1..=seeds() {
+    let seeds = setting("SYNAPSE_CRASH_SEEDS", 2);
+    for seed in 1..=seeds {
         let count = operations(seed);
         assert!(count > 150, "the workload has {count} operations only");
         for at in 0..=count {
             crash_at(seed, at, Faults::default())
                 .unwrap_or_else(|violation| panic!("seed {seed}, crash before operation {at} of {count}: {violation}"));
         }
-        println!("seed {seed} of {}: {count} operations, a crash before each", seeds());
+        println!("seed {seed} of {seeds}: {count} operations, a crash before each");
     }
 }
 

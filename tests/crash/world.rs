@@ -21,8 +21,12 @@ use synapse::types::{ConsumerName, EntryId, GroupName, GroupSettings, IdRange, N
 const SEGMENT_BYTES: u64 = 64 << 10;
 /// Log between two checkpoints.
 const CHECKPOINT_BYTES: u64 = 40 << 10;
-const ROUNDS: u64 = 48;
 const STREAMS: [&str; 2] = ["a", "b"];
+
+/// Steps of a workload, each of one to four commits.
+fn rounds() -> u64 {
+    crate::setting("SYNAPSE_CRASH_ROUNDS", 48)
+}
 
 /// What can be read of every stream: ids with the number that each event carries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -304,7 +308,7 @@ fn work(world: &mut World, record: &mut Record, seed: u64) -> Result<()> {
     let mut next = 0;
     world.create_group()?;
     record.has_group = true;
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         let requests: Vec<(&'static str, Vec<u64>, usize)> = (0..1 + below(3))
             .map(|_| {
                 let count = 1 + below(4);
