@@ -23,11 +23,12 @@ fn a_killed_server_keeps_every_promise() {
     let rounds = std::env::var("SYNAPSE_KILL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
     let folder = tempfile::tempdir().expect("a folder");
     let data_dir = folder.path().join("data");
-    let recorder = Recorder::default();
+    let recorder = Recorder::new();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     for round in 0..rounds {
         let server = Server::start(&data_dir);
+        recorder.begin_run();
         runtime.block_on(async {
             let mut clients = tokio::task::JoinSet::new();
             let mut first = Client::connect(&server.url, &recorder).await;
@@ -35,6 +36,7 @@ fn a_killed_server_keeps_every_promise() {
                 first.create_group().await;
                 first.create_churn().await;
             }
+            first.repeat_unanswered().await;
             first.read_all().await;
             clients.spawn(Client::connect(&server.url, &recorder).await.churn());
             for n in 0..PUBLISHERS {
@@ -52,8 +54,10 @@ fn a_killed_server_keeps_every_promise() {
         });
     }
     let server = Server::start(&data_dir);
+    recorder.begin_run();
     runtime.block_on(async {
         let mut last = Client::connect(&server.url, &recorder).await;
+        last.repeat_unanswered().await;
         last.read_all().await;
         last.drain().await;
         last.read_all().await;

@@ -12,7 +12,8 @@ mod tests;
 /// An entry's id: milliseconds, sequence.
 pub(crate) type Id = (u64, u64);
 
-/// A publish request. Every event of a history carries a number of its own.
+/// A publish request, with its repetitions: it started with the first of them. Every event of a history carries a number
+/// of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Publish {
     pub(crate) started: u64,
@@ -22,10 +23,18 @@ pub(crate) struct Publish {
 }
 
 /// A pull with what it brought: ids with the numbers of their events.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Pull {
     pub(crate) started: u64,
+    pub(crate) ended: u64,
     pub(crate) entries: Vec<(Id, u64)>,
+    /// How often each entry had been delivered by then, this time included; in their order.
+    pub(crate) counts: Vec<u32>,
+    /// Which run of the server answered. What one run delivered the next may not know of.
+    pub(crate) run: u64,
+    /// When it started and ended by a clock that does not jump, in milliseconds.
+    pub(crate) from_ms: u64,
+    pub(crate) to_ms: u64,
 }
 
 /// An acknowledgement that was answered: the entries that it took effect on.
@@ -51,6 +60,8 @@ pub(crate) struct History {
     pub(crate) readings: Vec<Reading>,
     /// Whether the group was emptied at the end: then nothing may be left undelivered.
     pub(crate) drained: bool,
+    /// For how long a delivery is its consumer's alone; nobody gives entries back or asks for more time.
+    pub(crate) lease_ms: u64,
 }
 
 /// A promise that was not kept.
@@ -72,6 +83,10 @@ pub(crate) enum Violation {
     Torn(u64),
     /// An acknowledged entry was delivered by a pull that started later.
     DeliveredAgain(Id),
+    /// An entry was delivered while the lease of an earlier delivery certainly lasted.
+    HeldTwice(Id),
+    /// An entry's count of deliveries did not rise with a later delivery.
+    Miscounted(Id),
     /// An entry was never delivered, though the group was emptied.
     NeverDelivered(Id),
 }
@@ -84,6 +99,7 @@ pub(crate) fn check(history: &History) -> Vec<Violation> {
     check_readings(history, &mut violations);
     check_real_time(history, &mut violations);
     check_deliveries(history, &contents, &mut violations);
+    check_leases(history, &mut violations);
     violations
 }
 
@@ -183,4 +199,24 @@ fn check_deliveries(history: &History, contents: &BTreeMap<Id, u64>, violations:
     // Where a delivery's answer was lost its entries come again, so everything is seen once at least.
     let missed = contents.keys().filter(|id| history.drained && !delivered.contains(id));
     violations.extend(missed.map(|id| Violation::NeverDelivered(*id)));
+}
+
+/// Within a run of the server: one holder at a time, and counts that rise.
+fn check_leases(history: &History, violations: &mut Vec<Violation>) {
+    let mut last: BTreeMap<(u64, Id), (&Pull, u32)> = BTreeMap::new();
+    let mut pulls: Vec<&Pull> = history.pulls.iter().collect();
+    pulls.sort_by_key(|pull| pull.ended);
+    for pull in pulls {
+        for ((id, _), count) in pull.entries.iter().zip(&pull.counts) {
+            let Some((before, counted)) = last.insert((pull.run, *id), (pull, *count)) else { continue };
+            // Whichever of the two came first: which it was is not known where they overlap.
+            let apart_ms = (pull.to_ms.saturating_sub(before.from_ms)).max(before.to_ms.saturating_sub(pull.from_ms));
+            if apart_ms < history.lease_ms {
+                violations.push(Violation::HeldTwice(*id));
+            }
+            if before.ended < pull.started && *count <= counted {
+                violations.push(Violation::Miscounted(*id));
+            }
+        }
+    }
 }

@@ -17,12 +17,29 @@ fn good() -> History {
             Publish { started: 4, events: vec![40, 41], answer: None },
         ],
         pulls: vec![
-            Pull { started: 6, entries: entries[..2].to_vec() },
-            Pull { started: 9, entries: entries[1..].to_vec() },
+            Pull {
+                started: 6,
+                ended: 7,
+                entries: entries[..2].to_vec(),
+                counts: vec![1, 1],
+                run: 1,
+                from_ms: 50,
+                to_ms: 60,
+            },
+            Pull {
+                started: 9,
+                ended: 10,
+                entries: entries[1..].to_vec(),
+                counts: vec![2, 1, 1],
+                run: 1,
+                from_ms: 140,
+                to_ms: 160,
+            },
         ],
         acknowledged: vec![Acknowledged { ended: 8, ids: vec![(1, 0)] }],
         readings: vec![Reading { started: 7, entries: entries.clone() }, Reading { started: 10, entries }],
         drained: true,
+        lease_ms: 100,
     }
 }
 
@@ -43,7 +60,7 @@ fn a_good_history_breaks_nothing() {
 fn every_broken_promise_is_told() {
     use Violation::*;
     type Change = fn(&mut History);
-    let cases: [(Change, Violation); 12] = [
+    let cases: [(Change, Violation); 14] = [
         (|h| h.readings[1].entries.retain(|e| e.1 != 20), Lost((2, 0))),
         (|h| h.readings[1].entries.truncate(3), Lost((3, 0))),
         (|h| h.readings[1].entries.push(((4, 0), 99)), Invented((4, 0))),
@@ -56,6 +73,8 @@ fn every_broken_promise_is_told() {
         (|h| h.readings[1].entries.push(((4, 0), 40)), Torn(40)),
         (|h| h.pulls[1].entries.insert(0, ((1, 0), 10)), DeliveredAgain((1, 0))),
         (|h| h.pulls[1].entries.truncate(2), NeverDelivered((3, 0))),
+        (|h| h.pulls[1].to_ms = 149, HeldTwice((1, 1))),
+        (|h| h.pulls[1].counts[0] = 1, Miscounted((1, 1))),
     ];
     for (n, (change, violation)) in cases.into_iter().enumerate() {
         let found = broken(change);
@@ -67,6 +86,9 @@ fn every_broken_promise_is_told() {
 fn what_overlaps_or_was_not_answered_proves_nothing() {
     assert_eq!(broken(|h| h.publishes[0].started = 0), []);
     assert_eq!(broken(|h| h.pulls[0].entries.truncate(1)), []);
-    let late = |h: &mut History| h.pulls.push(Pull { started: 7, entries: vec![((1, 0), 10)] });
+    let late = |h: &mut History| h.pulls.push(Pull { started: 7, entries: vec![((1, 0), 10)], ..Pull::default() });
     assert_eq!(broken(late), [], "the acknowledgement was not answered before the pull started");
+    let other_run = |h: &mut History| (h.pulls[1].run, h.pulls[1].to_ms, h.pulls[1].counts[0]) = (2, 149, 1);
+    assert_eq!(broken(other_run), [], "the server may have forgotten a delivery");
+    assert_eq!(broken(|h| (h.pulls[1].started, h.pulls[1].counts[0]) = (6, 1)), [], "the pulls overlap");
 }

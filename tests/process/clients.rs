@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use synapse::proto::v1;
@@ -17,17 +17,45 @@ const STREAM: &str = "work";
 const GROUP: &str = "workers";
 const CHURN: &str = "churn";
 
+/// How long a delivery is its consumer's alone.
+const LEASE_MS: u64 = 300;
+
 /// What all clients of a test share.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Recorder {
     pub(crate) history: Arc<Mutex<History>>,
+    /// Publishes that got no answer, to be repeated: their places in the history, and what was asked for.
+    unanswered: Arc<Mutex<Vec<(usize, v1::PublishRequest)>>>,
     moment: Arc<AtomicU64>,
     number: Arc<AtomicU64>,
+    run: Arc<AtomicU64>,
+    began: Instant,
 }
 
 impl Recorder {
+    pub(crate) fn new() -> Self {
+        // Server and clients count whole milliseconds, each by its own clock.
+        let history = History { lease_ms: LEASE_MS - 2, ..History::default() };
+        Self {
+            history: Arc::new(Mutex::new(history)),
+            unanswered: Arc::default(),
+            moment: Arc::default(),
+            number: Arc::default(),
+            run: Arc::default(),
+            began: Instant::now(),
+        }
+    }
+
+    /// Another server runs from now on.
+    pub(crate) fn begin_run(&self) {
+        self.run.fetch_add(1, Ordering::SeqCst);
+    }
+
     fn moment(&self) -> u64 {
         self.moment.fetch_add(1, Ordering::SeqCst)
+    }
+    fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
     }
 }
 
@@ -52,7 +80,7 @@ impl Client {
 
     /// Makes the group with a short lease, so that what a dead client held soon comes again.
     pub(crate) async fn create_group(&mut self) {
-        let ack_wait = Some(prost_types::Duration { seconds: 0, nanos: 300_000_000 });
+        let ack_wait = prost_types::Duration::try_from(Duration::from_millis(LEASE_MS)).ok();
         let request = v1::CreateGroupRequest {
             stream: STREAM.into(),
             group: GROUP.into(),
@@ -83,8 +111,9 @@ impl Client {
         }
     }
 
-    /// Publishes small batches, one after the other, until that fails.
+    /// Publishes small batches, one after the other, until that fails; the last one is to be repeated.
     pub(crate) async fn publish_on(mut self, batch_max: u64) {
+        let producer_id = format!("publisher-{}", self.recorder.moment());
         for turn in 0.. {
             let count = 1 + turn % batch_max;
             let first = self.recorder.number.fetch_add(count, Ordering::SeqCst);
@@ -96,13 +125,30 @@ impl Client {
                 history.publishes.len() - 1
             };
             let events = events.into_iter().map(event).collect();
-            let request = v1::PublishRequest { stream: STREAM.into(), events, ..Default::default() };
-            let Ok(answer) = self.events.publish(request).await else { return };
-            let id = id_of(answer.into_inner().first_id);
-            let ids = (0..count).map(|n| (id.0, id.1 + n)).collect();
-            let ended = self.recorder.moment();
-            self.recorder.history.lock().publishes[at].answer = Some((ended, ids));
+            let producer = Some(v1::ProducerSequence { producer_id: producer_id.clone(), sequence: 1 + turn });
+            let request = v1::PublishRequest { stream: STREAM.into(), events, producer, ..Default::default() };
+            if !self.publish(at, &request).await {
+                return self.recorder.unanswered.lock().push((at, request));
+            }
         }
+    }
+
+    /// Publishes once more what got no answer: each is stored once, whether the first attempt was or not.
+    pub(crate) async fn repeat_unanswered(&mut self) {
+        let unanswered = std::mem::take(&mut *self.recorder.unanswered.lock());
+        for (at, request) in unanswered {
+            assert!(self.publish(at, &request).await, "the server lives");
+        }
+    }
+
+    /// Publishes and notes the answer; whether there was one.
+    async fn publish(&mut self, at: usize, request: &v1::PublishRequest) -> bool {
+        let Ok(answer) = self.events.publish(request.clone()).await else { return false };
+        let id = id_of(answer.into_inner().first_id);
+        let ids = (0..request.events.len() as u64).map(|n| (id.0, id.1 + n)).collect();
+        let ended = self.recorder.moment();
+        self.recorder.history.lock().publishes[at].answer = Some((ended, ids));
+        true
     }
 
     /// Pulls and acknowledges most of what comes, until that fails.
@@ -130,7 +176,7 @@ impl Client {
     }
 
     async fn pull(&mut self, consumer: &str, wait: Duration) -> Option<(String, Vec<Id>)> {
-        let started = self.recorder.moment();
+        let (started, from_ms) = (self.recorder.moment(), self.recorder.now_ms());
         let request = v1::PullRequest {
             stream: STREAM.into(),
             group: GROUP.into(),
@@ -140,9 +186,12 @@ impl Client {
             ..Default::default()
         };
         let answer = self.consumers.pull(request).await.ok()?.into_inner();
+        let (ended, to_ms) = (self.recorder.moment(), self.recorder.now_ms());
+        let counts = answer.events.iter().map(|e| e.deliveries).collect();
         let entries: Vec<(Id, u64)> = answer.events.into_iter().filter_map(|e| e.event).map(read).collect();
         let ids = entries.iter().map(|(id, _)| *id).collect();
-        self.recorder.history.lock().pulls.push(Pull { started, entries });
+        let run = self.recorder.run.load(Ordering::SeqCst);
+        self.recorder.history.lock().pulls.push(Pull { started, ended, entries, counts, run, from_ms, to_ms });
         Some((answer.delivery_token, ids))
     }
 
