@@ -1,80 +1,90 @@
-//! A real server, killed again and again under load: nothing that was acknowledged is lost, nothing comes from nowhere.
+//! A real server, killed, stopped and starved under load: nothing that was acknowledged is lost, nothing comes from
+//! nowhere.
 //!
-//! 30 rounds, or `SYNAPSE_KILL_ROUNDS`. Killing a process does not lose what the system holds for the disk; what a power
-//! loss takes is for the simulated disk to show.
+//! 30 rounds of kills, or `SYNAPSE_KILL_ROUNDS`; the moments follow from `SYNAPSE_KILL_SEED`, which is printed. A long run:
+//! `SYNAPSE_KILL_ROUNDS=1000 cargo test --test process a_killed_server -- --nocapture`. Killing a process does not lose
+//! what the system holds for the disk; what a power loss takes is for the simulated disk to show.
 
 #[path = "process/clients.rs"]
 mod clients;
+#[path = "process/failing_disk.rs"]
+mod failing_disk;
+#[path = "process/faults.rs"]
+mod faults;
+#[path = "process/full_disk.rs"]
+mod full_disk;
 #[path = "history/mod.rs"]
 mod history;
+#[path = "process/pauses.rs"]
+mod pauses;
 #[path = "process/server.rs"]
 mod server;
+#[path = "process/surfaces.rs"]
+mod surfaces;
+#[path = "process/world.rs"]
+mod world;
 
 use std::time::Duration;
 
-use clients::{Client, Recorder};
+use clients::Client;
 use server::Server;
+use world::{World, ended};
 
-const PUBLISHERS: u64 = 3;
-const CONSUMERS: u64 = 3;
+/// Rounds on one data directory: all that was ever published there is read in every round.
+const ROUNDS_OF_A_WORLD: u64 = 30;
 
 #[test]
 fn a_killed_server_keeps_every_promise() {
-    let rounds = std::env::var("SYNAPSE_KILL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
-    let folder = tempfile::tempdir().expect("a folder");
-    let data_dir = folder.path().join("data");
-    let recorder = Recorder::new();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let rounds = number("SYNAPSE_KILL_ROUNDS").unwrap_or(ROUNDS_OF_A_WORLD);
+    let seed = number("SYNAPSE_KILL_SEED").unwrap_or_else(|| getrandom::u64().expect("a number") >> 1);
+    eprintln!("{rounds} rounds of kills, SYNAPSE_KILL_SEED={seed}");
+    let mut moments = Moments(seed);
+    let mut done = 0;
+    while done < rounds {
+        let count = ROUNDS_OF_A_WORLD.min(rounds - done);
+        let seen = kill_again_and_again(count, &mut moments);
+        done += count;
+        eprintln!("{done} of {rounds} rounds: {seen}");
+    }
+}
+
+fn kill_again_and_again(rounds: u64, moments: &mut Moments) -> String {
+    let world = World::new();
     for round in 0..rounds {
-        let server = Server::start(&data_dir);
-        recorder.begin_run();
-        runtime.block_on(async {
-            let mut clients = tokio::task::JoinSet::new();
-            let mut first = Client::connect(&server.url, &recorder).await;
+        let server = Server::start(&world.data_dir);
+        world.recorder.begin_run();
+        world.runtime.block_on(async {
             if round == 0 {
-                first.create_group().await;
-                first.create_churn().await;
+                world.prepare(&server).await;
             }
+            let mut first = Client::connect(&server.url, &world.recorder).await;
             first.repeat_unanswered().await;
             first.read_all().await;
-            clients.spawn(Client::connect(&server.url, &recorder).await.churn());
-            for n in 0..PUBLISHERS {
-                clients.spawn(Client::connect(&server.url, &recorder).await.publish_on(1 + 7 * n));
-            }
-            for n in 0..CONSUMERS {
-                clients.spawn(Client::connect(&server.url, &recorder).await.consume_on(format!("c{n}")));
-            }
+            let (publishers, consumers) = world.load(&server).await;
             // Any moment will do, and none is the same twice.
-            tokio::time::sleep(Duration::from_micros(50_000 + getrandom::u64().expect("a number") % 500_000)).await;
+            tokio::time::sleep(moments.next()).await;
             server.kill();
-            while let Some(ended) = clients.join_next().await {
-                ended.expect("clients end when their server does");
-            }
+            ended(publishers).await;
+            ended(consumers).await;
         });
     }
-    let server = Server::start(&data_dir);
-    recorder.begin_run();
-    runtime.block_on(async {
-        let mut last = Client::connect(&server.url, &recorder).await;
-        last.repeat_unanswered().await;
-        last.read_all().await;
-        last.drain().await;
-        last.read_all().await;
-    });
-    server.terminate();
-    let names = std::fs::read_dir(data_dir.join("log")).expect("listed").flatten();
+    let seen = world.judge();
+    let names = std::fs::read_dir(world.data_dir.join("log")).expect("listed").flatten();
     let snapshot = names.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("snapshot-"));
-    assert!(snapshot || rounds < 30, "files were given up in between");
-    let history = recorder.history.lock();
-    let answered = history.publishes.iter().filter(|p| p.answer.is_some()).count();
-    eprintln!(
-        "{rounds} rounds: {answered} of {} publishes answered, {} pulls, {} acknowledgements",
-        history.publishes.len(),
-        history.pulls.len(),
-        history.acknowledged.len()
-    );
-    assert!(answered as u64 > rounds && history.acknowledged.len() as u64 > rounds, "there was load");
-    let violations = history::check(&history);
-    assert!(violations.is_empty(), "{} violations: {:?}", violations.len(), &violations[..violations.len().min(20)]);
+    assert!(snapshot || rounds < ROUNDS_OF_A_WORLD, "files were given up in between");
+    seen
+}
+
+/// How long each round goes, from a seed (splitmix64).
+struct Moments(u64);
+
+impl Moments {
+    fn next(&mut self) -> Duration {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Duration::from_micros(50_000 + (mixed ^ (mixed >> 31)) % 500_000)
+    }
 }

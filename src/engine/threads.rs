@@ -186,9 +186,11 @@ impl Runner {
         }
     }
 
-    /// Whether the commit being filled takes more commands now.
+    /// Whether the commit being filled takes more commands now. After a failure all are taken, to be refused: the room
+    /// that they would wait for never comes.
     fn takes_commands(&mut self) -> bool {
-        self.core.commit_cost() < limits::FRAME_BYTES_MAX as u64 / 2 && !self.core.is_room_short()
+        let has_room = self.core.commit_cost() < limits::FRAME_BYTES_MAX as u64 / 2 && !self.core.is_room_short();
+        has_room || self.shared.failure().is_some()
     }
 
     fn take_commands(&mut self, now: Now) -> bool {

@@ -36,7 +36,11 @@ pub(super) fn routes() -> Vec<Route> {
 async fn get(State(app): State<App>, _: Query<NoParameters>) -> Answer {
     let mut figures = Figures::default();
     add_stats(&mut figures, &app.engine.stats(), &app.engine.health());
-    add_streams(&app, &mut figures).await?;
+    match add_streams(&app, &mut figures).await {
+        // Whoever watches must see above all an engine that does not serve: then without what it cannot tell any more.
+        Err(e) if matches!(e.reason(), Reason::StorageFailed | Reason::Overloaded | Reason::Draining) => {}
+        added => added?,
+    }
     let text = app.metrics.encode(&figures).map_err(|_| Error::internal("metrics could not be written"))?;
     Ok(([(CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }

@@ -205,6 +205,16 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
+/// Whether the error says that the process or the system has too many files open, which passes.
+pub(super) fn is_short_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// Descriptors that this process may have.
+pub(super) fn descriptors_max() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// The error of something that failed on a file: `STORAGE_FULL` where room is what is missing.
 pub(super) fn failed(doing: &str, name: &str, error: &io::Error) -> Error {
     let reason = if is_full(error) { Reason::StorageFull } else { Reason::StorageFailed };

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::files::{Files, LogFile, failed};
+use super::files::{Files, LogFile, descriptors_max, failed, is_short_of_descriptors};
 use super::scan::{Scanner, corrupt, read_header};
 use crate::error::{Reason, Result};
 use crate::faults::{Fault, Faults};
@@ -24,6 +24,7 @@ pub struct LogReader(Arc<Inner>);
 struct Inner {
     files: Arc<dyn Files>,
     open: Mutex<OpenFiles>,
+    open_max: usize,
     faults: Faults,
 }
 
@@ -41,7 +42,9 @@ struct OpenFile {
 
 impl LogReader {
     pub(super) fn new(files: Arc<dyn Files>, faults: Faults) -> Self {
-        Self(Arc::new(Inner { files, open: Mutex::default(), faults }))
+        // Others need descriptors, too.
+        let open_max = LOG_FILES_OPEN_MAX.min(usize::try_from(descriptors_max() / 8).unwrap_or(usize::MAX));
+        Self(Arc::new(Inner { files, open: Mutex::default(), open_max, faults }))
     }
 
     /// The content of a block, as it was appended; `CORRUPT` with file, offset and ids where it is not.
@@ -119,10 +122,18 @@ impl LogReader {
             return Ok(Arc::clone(file));
         }
         drop(open);
-        let file = self.0.files.open(&id.name()).map_err(|error| failed("opening", &id.name(), &error))?;
+        let name = id.name();
+        let opened = self.0.files.open(&name).or_else(|error| {
+            if !is_short_of_descriptors(&error) {
+                return Err(error);
+            }
+            self.0.open.lock().by_id.clear();
+            self.0.files.open(&name)
+        });
+        let file = opened.map_err(|error| failed("opening", &name, &error))?;
         let file = Arc::new(OpenFile { file, ends: OnceLock::new() });
         let mut open = self.0.open.lock();
-        if open.by_id.len() >= LOG_FILES_OPEN_MAX {
+        if open.by_id.len() >= self.0.open_max {
             let oldest = open.by_id.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id);
             oldest.and_then(|id| open.by_id.remove(&id));
         }

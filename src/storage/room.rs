@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::files::{Files, LogFile, failed};
+use super::files::{Files, LogFile, failed, is_short_of_descriptors};
 use crate::error::{Reason, Result};
 use crate::format::block::BLOCK_META_BYTES;
 use crate::format::frame::{FRAME_ALIGN, FRAME_HEAD_BYTES, RECORD_HEAD_BYTES};
@@ -117,9 +117,11 @@ impl Room {
         spare_name(state.next_name - 1)
     }
 
-    fn set_full(&self) {
-        self.state.lock().full = true;
+    /// Notes that there is no room; whether that was known.
+    fn set_full(&self) -> bool {
+        let known = std::mem::replace(&mut self.state.lock().full, true);
         self.changed.notify_all();
+        known
     }
 }
 
@@ -156,11 +158,15 @@ impl LogAllocator {
                 Ok(AllocatorStep::Allocated)
             }
             Err(error) => {
+                // No descriptor for a file is no room for it, until there is one again.
+                let passes = is_short_of_descriptors(&error);
                 let error = failed("allocating", &name, &error);
-                if error.reason() != Reason::StorageFull {
+                if error.reason() != Reason::StorageFull && !passes {
                     return Err(error);
                 }
-                self.room.set_full();
+                if !self.room.set_full() {
+                    tracing::warn!(%error, "no room for the log; publishes are refused until there is");
+                }
                 Ok(AllocatorStep::Full)
             }
         }

@@ -70,6 +70,14 @@ impl SledIndex {
         self.open.as_mut().ok_or_else(|| Error::internal("the index was just opened"))
     }
 
+    /// The database, with what it holds known. What cannot be read, after an earlier failure, is put aside.
+    fn ready(&mut self) -> Result<&mut Open> {
+        if self.open.is_none() && self.read().is_err() {
+            self.put_aside()?;
+        }
+        self.open()
+    }
+
     fn read(&mut self) -> Result<Option<Checkpoint>> {
         if !self.path.exists() {
             return Ok(None);
@@ -110,9 +118,17 @@ impl StateIndex for SledIndex {
     }
 
     fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        let saved = catch_unwind(AssertUnwindSafe(|| self.open()?.write(checkpoint)));
-        saved.unwrap_or_else(|_| Err(damaged("its files")))?;
-        sync_files(&self.path).map_err(|error| failed("syncing", &error))
+        let saved = catch_unwind(AssertUnwindSafe(|| self.ready()?.write(checkpoint)));
+        if let Err(error) = saved.unwrap_or_else(|_| Err(damaged("its files"))) {
+            // sled takes no more writes after one that failed, as on a full disk: the next try opens it anew.
+            self.open = None;
+            return Err(error);
+        }
+        sync_files(&self.path).map_err(|error| {
+            // What is on the disk is not known any more, whatever can still be read: the next try begins from nothing.
+            let _ = self.put_aside();
+            failed("syncing", &error)
+        })
     }
 
     fn put_aside(&mut self) -> Result<()> {

@@ -45,6 +45,8 @@ pub(crate) struct Reclaimer {
     until: (u64, LogPosition),
     /// Whether to leave the disk to others in between.
     paced: bool,
+    /// Whether the last try failed, which was told then.
+    troubled: bool,
 }
 
 /// What a start hands over.
@@ -75,6 +77,7 @@ impl Reclaimer {
             thinned: Thinned::default(),
             until: (next_number, LogPosition(0)),
             paced: false,
+            troubled: false,
         }
     }
 
@@ -91,10 +94,14 @@ impl Reclaimer {
             return false;
         }
         match self.reclaim(Amount::Worthwhile).await {
-            Ok(any) => any,
+            Ok(any) => {
+                self.troubled = false;
+                any
+            }
+            // Full queues and stops: there is a next time, or none is needed.
+            Err(error) if matches!(error.reason(), Reason::Overloaded | Reason::Draining) => false,
             Err(error) => {
-                // Full queues and stops: there is a next time, or none is needed.
-                if !matches!(error.reason(), Reason::Overloaded | Reason::Draining) {
+                if !std::mem::replace(&mut self.troubled, true) {
                     tracing::warn!(%error, "space could not be given back; it is tried again");
                 }
                 false

@@ -1,0 +1,135 @@
+//! A disk that is full under a real process: publishes are refused on every surface and nothing else is; with room they
+//! go on, without a restart.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tonic_health::pb::health_check_response::ServingStatus;
+
+use crate::server::Server;
+use crate::surfaces::{DONE, PUBLISHES, Surfaces};
+use crate::world::{World, ended};
+
+/// A small file system of its own, where this process may mount one.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None`, with a word about it, where it may not; CI must.
+    fn at(folder: &Path, bytes: u64) -> Option<Self> {
+        std::fs::create_dir(folder).expect("made");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "synapse-test"]).arg(folder);
+        match mount.output() {
+            Ok(done) if done.status.success() => Some(Self(folder.to_owned())),
+            refused => {
+                assert!(std::env::var_os("CI").is_none(), "a file system cannot be mounted: {refused:?}");
+                eprintln!("SKIPPED: a file system cannot be mounted (that takes root): {refused:?}");
+                None
+            }
+        }
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        let mut ballast = File::create(self.ballast()).expect("made");
+        while ballast.write_all(&[1; 4096]).is_ok() {}
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.ballast()).expect("it is there");
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: whoever has files open on it may take a while to end.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+fn log_bytes(data_dir: &Path) -> u64 {
+    let files = std::fs::read_dir(data_dir.join("log")).expect("listed").flatten();
+    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
+
+#[test]
+fn a_full_disk_refuses_publishes_alone_and_only_until_there_is_room() {
+    let mut world = World::new();
+    let Some(disk) = SmallDisk::at(&world.folder().join("disk"), 64 << 20) else { return };
+    world.data_dir = disk.0.join("data");
+    let server = Server::start(&world.data_dir);
+    world.runtime.block_on(async {
+        world.prepare(&server).await;
+        let surfaces = Surfaces::of(&server.url).await;
+        assert_eq!(surfaces.create_group("other", "g").await, DONE);
+        for _ in 0..20 {
+            assert_eq!(surfaces.publish("other", 100_000).await, [DONE; 3]);
+        }
+        let (publishers, mut consumers) = world.load(&server).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        disk.fill();
+        // Each of them ends with its first refusal.
+        ended(publishers).await;
+        refused_alone(&surfaces).await;
+        assert!(consumers.try_join_next().is_none(), "consumers did not notice");
+        consumers.shutdown().await;
+
+        disk.make_room();
+        goes_on(&surfaces).await;
+        let (mut publishers, mut consumers) = world.load(&server).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(publishers.try_join_next().is_none() && consumers.try_join_next().is_none(), "all goes on");
+        // The index, too: without it no file would be given up.
+        let before = log_bytes(&world.data_dir);
+        assert_eq!(surfaces.trim("other", 0).await, DONE);
+        let gave_back = async {
+            while log_bytes(&world.data_dir) + (3 << 20) > before {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), gave_back).await.expect("files are given up");
+        publishers.shutdown().await;
+        consumers.shutdown().await;
+    });
+    server.kill();
+    world.judge();
+}
+
+/// Full: publishes are refused in every way, everything else works, and health says so.
+async fn refused_alone(surfaces: &Surfaces) {
+    for _ in 0..20 {
+        for (surface, outcome) in PUBLISHES.iter().zip(surfaces.publish("other", 100_000).await) {
+            assert_eq!(outcome, "STORAGE_FULL", "{surface}");
+        }
+        assert_eq!(surfaces.acknowledge("other", "g").await, DONE);
+    }
+    assert_eq!(surfaces.read("work").await, [DONE, DONE]);
+    assert_eq!(surfaces.trim("other", 50).await, DONE);
+    assert_eq!(surfaces.delete_last("other").await, DONE);
+    let (all, events, status, state, up) = surfaces.health().await;
+    assert_eq!((all, events), (ServingStatus::Serving, ServingStatus::NotServing));
+    assert_eq!((status, state.as_str(), up), (200, "storage_full", false));
+}
+
+/// Soon publishes are taken again, and then all of them.
+async fn goes_on(surfaces: &Surfaces) {
+    let again = async {
+        while surfaces.publish("other", 100_000).await != [DONE; 3] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), again).await.expect("publishing goes on");
+    for _ in 0..20 {
+        assert_eq!(surfaces.publish("other", 100_000).await, [DONE; 3]);
+    }
+    let (all, events, status, state, up) = surfaces.health().await;
+    assert_eq!((all, events), (ServingStatus::Serving, ServingStatus::Serving));
+    assert_eq!((status, state.as_str(), up), (200, "serving", true));
+}
