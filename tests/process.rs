@@ -7,6 +7,8 @@
 
 #[path = "process/clients.rs"]
 mod clients;
+#[path = "process/descriptors.rs"]
+mod descriptors;
 #[path = "process/failing_disk.rs"]
 mod failing_disk;
 #[path = "process/faults.rs"]

@@ -122,6 +122,11 @@ pub fn routes(engine: Engine, keyring: Keyring, options: Options, drain: Cancell
     Ok(Routes::from(routes.routes().into_axum_router().layer(map_response(refused))))
 }
 
+/// How a call is refused outside of its service.
+pub(crate) fn refusal(error: Error) -> Status {
+    status::status(error)
+}
+
 /// Reflection lists the services that are served; the descriptors of the others can be looked up.
 fn reflection() -> tonic_reflection::server::Builder<'static> {
     let builder = tonic_reflection::server::Builder::configure()

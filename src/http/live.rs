@@ -28,11 +28,11 @@ use super::text::Position;
 use crate::access::Permission;
 use crate::engine::{Read, Tail, TailFrom};
 use crate::error::{Error, Reason, Result};
-use crate::limits::PAGE_BYTES_DEFAULT;
 use crate::types::{EntryId, IdRange, StoredEntry, StreamName};
 
-/// Entries handed over at once, at most.
+/// Entries and bytes handed over at once, at most (but always one entry): so much is held of a view that nobody reads.
 const ENTRIES_MAX: usize = 100;
+const BYTES_MAX: usize = 64 << 10;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -119,7 +119,7 @@ impl View {
         }
         let position = self.tail.position();
         let entries = tokio::select! {
-            entries = self.tail.next(ENTRIES_MAX, PAGE_BYTES_DEFAULT) => entries,
+            entries = self.tail.next(ENTRIES_MAX, BYTES_MAX) => entries,
             () = self.app.shutdown.cancelled() => Err(Error::draining()),
             () = tokio::time::sleep(self.app.options.heartbeat) => return Some(Bytes::from_static(b": heartbeat\n\n")),
         };
@@ -142,7 +142,7 @@ impl View {
             write_frame(&mut out, &[("id", &entry.id.to_string())], &entry_json);
         }
         let bytes: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
-        self.behind = entries.len() == ENTRIES_MAX || bytes >= PAGE_BYTES_DEFAULT / 2;
+        self.behind = entries.len() == ENTRIES_MAX || bytes >= BYTES_MAX / 2;
         Bytes::from(out)
     }
 

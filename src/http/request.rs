@@ -130,13 +130,24 @@ pub(super) async fn read_body(app: &App, headers: &HeaderMap, body: Body, too_la
     match tokio::time::timeout(app.options.body_wait_max, Limited::new(body, max).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Error::invalid("body", "ended before it was whole").into()),
+        Ok(Err(e)) => Err(match refusal(&*e) {
+            // The connection's bound on time may be the first to end.
+            Some(error) if error.reason() == Reason::InvalidArgument => body_timeout(app.options.body_wait_max),
+            Some(error) => error.into(),
+            None => Error::invalid("body", "ended before it was whole").into(),
+        }),
         Err(_) => Err(body_timeout(app.options.body_wait_max)),
     }
 }
 
+/// Why the server itself ended a body.
+fn refusal(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.find_map(|error| error.downcast_ref::<Error>().cloned())
+}
+
 fn body_timeout(after: Duration) -> Failure {
-    let error = Error::invalid("body", format!("was not whole after {} s", after.as_secs()));
+    let error = Error::invalid("body", format!("was not whole after {} ms", after.as_millis()));
     Failure::with_status(error, StatusCode::REQUEST_TIMEOUT)
 }
 

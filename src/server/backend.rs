@@ -48,6 +48,7 @@ pub(super) fn front_ends(settings: &Settings, engine: &Engine, drain: &Cancellat
         cors_origins: settings.cors_origins.0.clone(),
         // Data may come as base64, which is a third longer.
         body_bytes_max: settings.publish_bytes_max / 3 * 4 + (512 << 10),
+        body_wait_max: settings.body_wait_max(),
         ..http::HttpOptions::default()
     };
     let (metrics, clock) = (Metrics::new(), SystemClock::new());

@@ -69,7 +69,7 @@ impl Connections {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let io = TokioIo::new(FirstBytes::new(stream, self.header_timeout));
-        let mut connection = pin!(self.http.serve_connection_with_upgrades(io, self.service.clone()));
+        let mut connection = pin!(self.http.serve_connection_with_upgrades(io, self.service.for_connection()));
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,
             () = self.drain.cancelled() => {

@@ -1,24 +1,36 @@
 //! Which front end a request is for: gRPC by its content type, everything else HTTP.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::response::Response;
 use axum::routing::future::RouteFuture;
 use http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
 use tower::Service;
 
-/// The service of every connection.
+use super::body::{Bounded, Cut, Held, Messages};
+
+/// The service of a connection.
 #[derive(Clone)]
 pub(super) struct Dispatch {
     grpc: Router,
     http: Router,
+    held: Held,
+    body_wait_max: Duration,
 }
 
 impl Dispatch {
-    pub(super) fn new(grpc: tonic::service::Routes, http: Router) -> Self {
-        Self { grpc: grpc.prepare().into_axum_router(), http: http.with_state(()) }
+    pub(super) fn new(grpc: tonic::service::Routes, http: Router, body_wait_max: Duration) -> Self {
+        let (grpc, http) = (grpc.prepare().into_axum_router(), http.with_state(()));
+        Self { grpc, http, held: Held::default(), body_wait_max }
+    }
+
+    /// The same for another connection.
+    pub(super) fn for_connection(&self) -> Self {
+        Self { held: self.held.of_another(), ..self.clone() }
     }
 }
 
@@ -29,11 +41,18 @@ impl hyper::service::Service<Request<Incoming>> for Dispatch {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // A router is always ready; cloning it is cloning an `Arc`.
-        let mut router =
-            if is_grpc(request.headers().get(header::CONTENT_TYPE)) { self.grpc.clone() } else { self.http.clone() };
-        router.call(request)
+        let (mut router, messages) = match is_grpc(request.headers().get(header::CONTENT_TYPE)) {
+            true => (self.grpc.clone(), Messages::Many(Cut::default())),
+            false => (self.http.clone(), Messages::One),
+        };
+        let awaited = !FIRST_MESSAGE_WHENEVER.iter().any(|method| request.uri().path().ends_with(method));
+        let bounded = |body| Body::new(Bounded::new(body, messages, awaited, &self.held, self.body_wait_max));
+        router.call(request.map(bounded))
     }
 }
+
+/// Methods that a client may have open and ask nothing of.
+const FIRST_MESSAGE_WHENEVER: [&str; 2] = ["/PublishStream", "/ServerReflectionInfo"];
 
 /// `application/grpc`, alone or with a suffix or parameters.
 fn is_grpc(content_type: Option<&HeaderValue>) -> bool {

@@ -4,12 +4,24 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::Connections;
+
+/// How many connections there may be, of so many that are asked for: the log needs descriptors, too.
+pub(super) fn connections_max(asked: usize) -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+    let fit = descriptors - (descriptors / 2).min(DESCRIPTORS_KEPT);
+    if fit < asked {
+        tracing::warn!(connections_max = fit, asked, descriptors, "the limit of open files allows fewer connections");
+    }
+    asked.min(fit)
+}
 
 /// Accepts connections until told to stop. One beyond the bound is closed at once, so that those there are unharmed.
 pub(super) async fn accept_loop(
@@ -19,7 +31,8 @@ pub(super) async fn accept_loop(
     drain: CancellationToken,
     tasks: TaskTracker,
 ) {
-    let slots = Arc::new(Semaphore::new(connections_max));
+    let slots = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
+    let mut refusals = Refusals::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -34,7 +47,11 @@ pub(super) async fn accept_loop(
                         drop(slot);
                     });
                 }
-                Err(_) => tracing::warn!(%peer, connections_max, "connection refused: too many"),
+                Err(_) => {
+                    if let Some(refused) = refusals.count() {
+                        tracing::warn!(%peer, connections_max, refused, "connections refused: too many");
+                    }
+                }
             },
             Err(error) if is_of_the_peer(&error) => tracing::debug!(%error, "a connection ended before it began"),
             Err(error) => {
@@ -46,6 +63,25 @@ pub(super) async fn accept_loop(
     }
 }
 
+/// Counts what is refused, to be told once a second: a flood of connections must not become one of lines.
+#[derive(Default)]
+struct Refusals {
+    untold: u64,
+    told: Option<Instant>,
+}
+
+impl Refusals {
+    /// Counts one; answers how many there were since the last that were told, where it is time to tell.
+    fn count(&mut self) -> Option<u64> {
+        self.untold += 1;
+        if self.told.is_some_and(|at| at.elapsed() < TELL_EVERY) {
+            return None;
+        }
+        self.told = Some(Instant::now());
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
 fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -54,3 +90,7 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 }
 
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Descriptors that are left to everything but connections, or half of all where these are few: the files that readers
+/// keep open, those being written, the index, listeners and wakers.
+const DESCRIPTORS_KEPT: usize = 384;

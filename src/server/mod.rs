@@ -5,6 +5,7 @@
 //! (up to a timeout), and left its engine synced and cleanly closed.
 
 mod backend;
+mod body;
 mod connection;
 mod dispatch;
 mod listener;
@@ -67,10 +68,11 @@ impl Server {
             tasks: TaskTracker::new(),
         };
         let (grpc, http) = backend::front_ends(&settings, &engine, &drain)?;
-        let connections = Connections::new(&settings, tls, Dispatch::new(grpc, http), drain.clone(), stop);
+        let connections =
+            Connections::new(&settings, tls, Dispatch::new(grpc, http, settings.body_wait_max()), drain.clone(), stop);
         let tasks = running.tasks.clone();
-        let accepting =
-            listener::accept_loop(listener, Arc::new(connections), settings.connections_max, drain, tasks.clone());
+        let connections_max = listener::connections_max(settings.connections_max);
+        let accepting = listener::accept_loop(listener, Arc::new(connections), connections_max, drain, tasks.clone());
         tasks.spawn(accepting);
         Ok(running)
     }

@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -205,6 +206,11 @@ impl Settings {
 
     fn parse_file(text: &str) -> std::result::Result<Layer, toml::de::Error> {
         toml::from_str(text)
+    }
+
+    /// How long a message or a body may take from its beginning until it is whole: longer than headers, which are short.
+    pub(crate) fn body_wait_max(&self) -> Duration {
+        Duration::from_millis(self.header_timeout_ms) * 3
     }
 
     /// Whether the values make sense, each and together; names the one at fault.
