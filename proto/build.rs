@@ -13,7 +13,7 @@ use prost_types::field_descriptor_proto::Type;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
 /// Files whose services are served; the others are defined only.
-const SERVED: [&str; 3] = ["event_service", "consumer_service", "stream_service"];
+const SERVED: [&str; 4] = ["event_service", "consumer_service", "stream_service", "backup_service"];
 
 /// Fields that the server takes as bytes: (message, field).
 const RAW: [(&str, &str); 3] =

@@ -46,6 +46,11 @@ pub const CUT_FILES_MAX: usize = 16;
 /// Damaged blocks that a recovery lists; all are counted.
 pub const DAMAGED_LISTED_MAX: usize = 1000;
 
+/// Backups that are being taken at a time at most: each keeps files from being removed.
+pub const BACKUPS_MAX: usize = 2;
+/// Bytes of one piece of a file on its way into a backup.
+pub const BACKUP_PIECE_BYTES: usize = 256 << 10;
+
 /// Commands waiting for the core at most; one more is refused with `OVERLOADED`.
 pub const QUEUE_COMMANDS_MAX: usize = 16_384;
 /// Bytes of commands waiting for the core at most; more is refused with `OVERLOADED`.

@@ -1,5 +1,7 @@
 //! The program as its users run it: a real server process, and commands against it. One binary, a module a topic.
 
+#[path = "cli/backup.rs"]
+mod backup;
 #[path = "cli/bench.rs"]
 mod bench;
 #[path = "cli/commands.rs"]

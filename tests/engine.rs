@@ -1,5 +1,7 @@
 //! The engine as a library user sees it: one binary, a module a topic.
 
+#[path = "engine/backup.rs"]
+mod backup;
 #[path = "engine/checkpoints.rs"]
 mod checkpoints;
 #[path = "engine/clocks.rs"]

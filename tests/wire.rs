@@ -4,6 +4,8 @@
 mod grpc;
 #[path = "wire/grpc_access.rs"]
 mod grpc_access;
+#[path = "wire/grpc_backup.rs"]
+mod grpc_backup;
 #[path = "wire/grpc_conduct.rs"]
 mod grpc_conduct;
 #[path = "wire/grpc_consume.rs"]

@@ -14,6 +14,7 @@ use tonic_types::StatusExt;
 
 use super::usage;
 use crate::error::chain;
+use crate::proto::v1::backup_service_client::BackupServiceClient;
 use crate::proto::v1::consumer_service_client::ConsumerServiceClient;
 use crate::proto::v1::event_service_client::EventServiceClient;
 use crate::proto::v1::stream_service_client::StreamServiceClient;
@@ -118,6 +119,10 @@ impl Connect {
 
     pub(super) async fn consumers(&self) -> anyhow::Result<ConsumerServiceClient<Service>> {
         Ok(ConsumerServiceClient::new(self.open().await?).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    pub(super) async fn backups(&self) -> anyhow::Result<BackupServiceClient<Service>> {
+        Ok(BackupServiceClient::new(self.open().await?).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
     pub(super) async fn streams(&self) -> anyhow::Result<StreamServiceClient<Service>> {

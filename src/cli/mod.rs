@@ -4,6 +4,7 @@
 //! Client commands speak gRPC to a server; `serve` is one.
 
 mod ack;
+mod backup;
 mod bench;
 mod claim;
 mod client;
@@ -23,6 +24,7 @@ mod rebuild;
 mod reclaim;
 mod redrive;
 mod render;
+mod restore;
 mod seek;
 mod serve;
 mod streams;
@@ -86,6 +88,10 @@ enum Command {
     Config(config::Args),
     /// Make API keys.
     Keys(keys::Args),
+    /// Copy the store of a running server, or bring such a copy up to date.
+    Backup(backup::Args),
+    /// Make a data directory of a backup, or say what the backup covers.
+    Restore(restore::Args),
     /// Check a data directory that no server has open, without changing it.
     Verify(directory::Directory),
     /// Make the index of a data directory that no server has open anew from its log.
@@ -141,6 +147,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench(args) => block_on(bench::run(args)),
         Command::Config(args) => config::run(args),
         Command::Keys(args) => keys::run(args),
+        Command::Backup(args) => block_on(backup::run(args)),
+        Command::Restore(args) => restore::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Rebuild(args) => rebuild::run(&args),
         Command::Reclaim(args) => reclaim::run(&args),

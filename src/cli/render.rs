@@ -30,6 +30,12 @@ pub(super) fn time_json(time: Option<&prost_types::Timestamp>) -> Value {
     time.and_then(|t| jiff::Timestamp::new(t.seconds, t.nanos).ok()).map_or(Value::Null, |t| t.to_string().into())
 }
 
+/// A moment in milliseconds since the Unix epoch as RFC 3339 text.
+pub(super) fn moment(wall_ms: u64) -> String {
+    let time = i64::try_from(wall_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    time.map_or_else(|| "-".into(), |time| time.to_string())
+}
+
 /// Writes an entry as a line: its id, type, source and key, then its data.
 pub(super) fn write_entry(out: &mut impl Write, output: Output, entry: &v1::RecordedEvent) -> io::Result<()> {
     if output.json {

@@ -9,6 +9,7 @@ use super::api::{
     Claim, Expected, GroupInfo, Holder, ListPending, NackAction, PendingInfo, Publish, Published, RedriveTo, Settled,
     StreamInfo,
 };
+use super::backup::BackupPoint;
 use super::reply::Reply;
 use super::retention::Retained;
 use super::sealed::Replacement;
@@ -227,6 +228,10 @@ pub(crate) enum Command {
     /// The streams that are not to keep everything.
     BeginSegment {
         reply: Reply<()>,
+    },
+    /// Answers the set of files with the position up to which the log is synced then.
+    BackupPoint {
+        reply: Reply<BackupPoint>,
     },
     ReplaceFiles {
         change: FilesReplaced,

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use super::api::{Health, Stats};
+use super::backup::LogFolder;
 use super::command::{Command, GroupKey};
 use super::options::EngineOptions;
 use super::parts::{Parts, Progress, Replay};
@@ -29,6 +30,7 @@ pub struct Engine(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) shared: Arc<Shared>,
     pub(super) reader: Arc<Reader>,
+    pub(super) folder: LogFolder,
     pool: Mutex<Option<Pool>>,
     threads: Mutex<Option<Threads>>,
     report: RecoveryReport,
@@ -80,6 +82,7 @@ impl Engine {
         Self(Arc::new(Inner {
             shared: Arc::clone(&parts.shared),
             reader: Arc::clone(&parts.reader),
+            folder: parts.folder.clone(),
             pool: Mutex::new(Some(parts.pool.clone())),
             threads: Mutex::new(None),
             report: parts.report.clone(),

@@ -5,6 +5,7 @@
 //! `core`, which applies it and fills a `commit`; `log_step` writes that, shows it to readers (`view`) and answers.
 
 mod api;
+mod backup;
 mod cache;
 mod command;
 mod commit;
@@ -37,7 +38,9 @@ mod threads;
 mod upkeep;
 mod view;
 
+pub use crate::storage::{BackupFile, BackupPlan};
 pub use api::*;
+pub use backup::BackupSource;
 pub use delivery::Session;
 pub use gather::{EachPublished, Gathered, Plain, Submitted};
 pub use handle::Engine;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crossbeam::channel::{Receiver, bounded};
 
+use super::backup::LogFolder;
 use super::cache::BlockCache;
 use super::command::{Command, Fetched, Job};
 use super::core::Core;
@@ -37,6 +38,7 @@ pub(crate) struct Parts {
     pub(crate) log: LogStep,
     pub(crate) allocator: LogAllocator,
     pub(crate) keeper: Keeper,
+    pub(crate) folder: LogFolder,
     /// Taken by who runs it.
     pub(crate) reclaimer: Option<Reclaimer>,
     pub(crate) report: RecoveryReport,
@@ -95,11 +97,26 @@ impl Parts {
         let (pool, jobs) = pool();
         let (capturing, captured) = bounded(1);
         let keeper = Keeper { index, snapshots, store, shared: Arc::clone(&shared), captured };
+        let folder = LogFolder { files: Arc::clone(&files), store };
         let (log_reader, next_number) = (log.reader(), core.next_file);
         let reclaim = ReclaimStart { log: log_reader, files, store, seed, next_number, left_over };
         let reclaimer = Some(Reclaimer::new(&shared, reclaim));
         let log = LogStep::new(log, Arc::clone(&shared), cache, capturing);
-        Ok(Self { shared, reader, pool, jobs, commands, core, log, allocator, keeper, reclaimer, report, resumed })
+        Ok(Self {
+            shared,
+            reader,
+            pool,
+            jobs,
+            commands,
+            core,
+            log,
+            allocator,
+            keeper,
+            folder,
+            reclaimer,
+            report,
+            resumed,
+        })
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) commands: Sender<Command>,
     pub(crate) catalogue: Catalogue,
     pub(crate) reclaims: ReclaimRequests,
+    /// How many backups are being taken; no file of the log is removed meanwhile.
+    pub(crate) pins: Mutex<usize>,
     pub(crate) counters: Counters,
     /// Called once the engine has stopped.
     pub(crate) stopped: Mutex<Vec<Release>>,
@@ -77,6 +79,7 @@ impl Shared {
             commands,
             catalogue: Catalogue::default(),
             reclaims: ReclaimRequests::default(),
+            pins: Mutex::new(0),
             counters: Counters::default(),
             stopped: Mutex::default(),
             queued_bytes: AtomicUsize::new(0),

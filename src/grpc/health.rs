@@ -14,8 +14,8 @@ use crate::engine::Health as EngineHealth;
 /// How often a watch looks.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// The services that have a status of their own; the empty name stands for the server.
-pub(super) const SERVED: [&str; 3] =
-    ["synapse.v1.EventService", "synapse.v1.ConsumerService", "synapse.v1.StreamService"];
+pub(super) const SERVED: [&str; 4] =
+    ["synapse.v1.EventService", "synapse.v1.ConsumerService", "synapse.v1.StreamService", "synapse.v1.BackupService"];
 
 /// The health service.
 pub(super) fn service(shared: Shared) -> HealthServer<HealthService> {

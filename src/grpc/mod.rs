@@ -4,6 +4,7 @@
 //! `UNAVAILABLE`, `DRAINING` once the server drains. Bad input gives a status with details and changes nothing.
 
 mod answer;
+mod backup_service;
 mod consume_session;
 mod consumer_service;
 mod convert;
@@ -34,6 +35,7 @@ use tonic::{Code, Request, Status};
 use crate::access::{Caller, Keyring, Permission};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use pb::backup_service_server::BackupServiceServer;
 use pb::consumer_service_server::ConsumerServiceServer;
 use pb::event_service_server::EventServiceServer;
 use pb::stream_service_server::StreamServiceServer;
@@ -45,11 +47,17 @@ pub struct Options {
     pub message_bytes_max: usize,
     /// A consume session hears something at least so often.
     pub heartbeat: Duration,
+    /// A backup ends where its client takes nothing and asks for nothing for so long.
+    pub backup_idle_max: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { message_bytes_max: 4 << 20, heartbeat: Duration::from_secs(10) }
+        Self {
+            message_bytes_max: 4 << 20,
+            heartbeat: Duration::from_secs(10),
+            backup_idle_max: Duration::from_secs(300),
+        }
     }
 }
 
@@ -110,6 +118,7 @@ pub fn routes(engine: Engine, keyring: Keyring, options: Options, drain: Cancell
             ConsumerServiceServer::new(consumer_service::Consumers(shared.clone())).max_decoding_message_size(limit),
         )
         .add_service(StreamServiceServer::new(stream_service::Streams(shared.clone())).max_decoding_message_size(limit))
+        .add_service(BackupServiceServer::new(backup_service::Backups(shared.clone())).max_decoding_message_size(limit))
         .add_service(health::service(shared));
     let bad = |e: tonic_reflection::server::Error| Error::internal(format!("own descriptors are bad: {e}"));
     routes.add_service(reflection().build_v1().map_err(bad)?).add_service(reflection().build_v1alpha().map_err(bad)?);

@@ -5,6 +5,7 @@
 //! directory around them, which [`Verifier`] checks while nobody has it open. What the bytes are is in `docs/FORMAT.md`.
 
 mod adopt;
+mod backup;
 mod extent;
 mod file_set;
 mod files;
@@ -27,6 +28,8 @@ mod trail;
 mod verify;
 
 pub use adopt::Adopted;
+pub use backup::{Backup, BackupFile, BackupFolder, BackupPlan, Covered, Moment, Receiving, Restored, Taken, Until};
+pub(crate) use backup::{newest_snapshot, open_planned, plan_files};
 pub use extent::LogExtent;
 pub use file_set::FileSet;
 pub use files::{Files, LogFile, RealFiles};

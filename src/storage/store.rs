@@ -160,7 +160,7 @@ pub(super) fn hold(path: &Path) -> Result<Held> {
         Err(error) => return Err(failed("reading", STORE, &error)),
     };
     let lock = match File::open(path.join(LOCK)) {
-        Ok(file) => Some(take(file, path)?),
+        Ok(file) => Some(take_lock(file, path)?),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(failed("opening", LOCK, &error)),
     };
@@ -182,13 +182,18 @@ fn no_store(path: &Path) -> Error {
     Error::new(Reason::DataDirectory, why)
 }
 
+/// Makes the directory at this path a store of this id, whose log is there already or not; this comes last.
+pub(super) fn write_store(path: &Path, id: StoreId, created_ms: u64, log_begun: bool) -> io::Result<()> {
+    write_record(path, &StoreRecord { id, created_ms, log_begun })
+}
+
 fn lock(path: &Path) -> Result<File> {
     let file = File::options().write(true).create(true).truncate(false).open(path.join(LOCK));
-    take(file.map_err(|error| failed("opening", &path.join(LOCK).display().to_string(), &error))?, path)
+    take_lock(file.map_err(|error| failed("opening", &path.join(LOCK).display().to_string(), &error))?, path)
 }
 
 /// Takes the lock on a directory.
-fn take(file: File, path: &Path) -> Result<File> {
+pub(super) fn take_lock(file: File, path: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::new(

@@ -25,9 +25,8 @@ fn stop(engine: Engine) {
     wait(engine.shutdown()).expect("stops in order");
 }
 
-/// A store with something of everything, in several segments; `between` is called in the middle, while it is stopped.
-fn fill(data: &Path, between: impl FnOnce()) {
-    let engine = open(data).expect("opens");
+/// Makes the groups that [`work`] works with.
+pub(crate) fn make_groups(engine: &Engine) {
     for (n, (name, of)) in GROUPS.into_iter().enumerate() {
         let dispatch = if n == 0 { Dispatch::Shared } else { Dispatch::KeyOrdered };
         // Leases that outlast the test: what comes back by itself would differ from run to run.
@@ -37,6 +36,12 @@ fn fill(data: &Path, between: impl FnOnce()) {
         let request = CreateGroup { stream: stream(name), group: group(of), start, settings, create_stream: true };
         wait(engine.create_group(request)).expect("makes the group");
     }
+}
+
+/// A store with something of everything, in several segments; `between` is called in the middle, while it is stopped.
+fn fill(data: &Path, between: impl FnOnce()) {
+    let engine = open(data).expect("opens");
+    make_groups(&engine);
     work(&engine, 0);
     stop(engine);
     between();
@@ -47,7 +52,7 @@ fn fill(data: &Path, between: impl FnOnce()) {
     stop(engine);
 }
 
-fn work(engine: &Engine, round: u64) {
+pub(crate) fn work(engine: &Engine, round: u64) {
     for n in 0..200 {
         let numbers = round * 10_000 + n * 10..round * 10_000 + n * 10 + 10;
         let producer = ProducerSequence { producer: ProducerId::parse("p").expect("valid"), sequence: round * 200 + n };
@@ -100,6 +105,13 @@ fn pull(engine: &Engine, name: &str, of: &str, max: usize) -> Vec<EntryId> {
 
 /// Everything that can be asked, as text, without what depends on when it is asked.
 fn answers(engine: &Engine) -> String {
+    let producer = ProducerSequence { producer: ProducerId::parse("p").expect("valid"), sequence: 399 };
+    let again = Publish { producer: Some(producer), ..events("orders", 11_990..12_000) };
+    told(engine) + &format!("{:?}", wait(engine.publish(again)).expect("is remembered"))
+}
+
+/// What streams, groups, pending entries and dead letters there are.
+pub(crate) fn told(engine: &Engine) -> String {
     let mut out = String::new();
     for info in wait(engine.streams("", None, 100)).expect("lists") {
         out += &format!("{info:#?}\n");
@@ -129,9 +141,7 @@ fn answers(engine: &Engine) -> String {
         let letters = wait(engine.dead_letters(&stream(name), &group(of), None, 1000)).expect("lists").letters;
         letters.iter().for_each(|letter| out += &format!("{} {:?}\n", letter.id, letter));
     }
-    let producer = ProducerSequence { producer: ProducerId::parse("p").expect("valid"), sequence: 399 };
-    let again = Publish { producer: Some(producer), ..events("orders", 11_990..12_000) };
-    out + &format!("{:?}", wait(engine.publish(again)).expect("is remembered"))
+    out
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 SERVED = {
     "grpc.health.v1.Health",
+    "synapse.v1.BackupService",
     "synapse.v1.ConsumerService",
     "synapse.v1.EventService",
     "synapse.v1.StreamService",
@@ -19,10 +20,10 @@ SERVED = {
 
 
 def methods_in_proto():
-    """What the three services' proto files declare: `service -> names`, read as text."""
+    """What the services' proto files declare: `service -> names`, read as text."""
     declared = {}
     folder = pathlib.Path(__file__).parents[2] / "proto" / "synapse" / "v1"
-    for name in ("EventService", "ConsumerService", "StreamService"):
+    for name in ("EventService", "ConsumerService", "StreamService", "BackupService"):
         file = folder / f"{name.removesuffix('Service').lower()}_service.proto"
         lines = [line.strip() for line in file.read_text().splitlines()]
         declared[f"synapse.v1.{name}"] = {

@@ -133,7 +133,7 @@ impl Server {
 pub(crate) struct Bare {
     pub(crate) engine: Engine,
     pub(crate) drain: CancellationToken,
-    channel: Channel,
+    pub(crate) channel: Channel,
     _folder: tempfile::TempDir,
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 use synapse::access::{ApiKey, Grant, Permission};
+use synapse::proto::v1::backup_service_client::BackupServiceClient;
 use synapse::proto::v1::consumer_service_client::ConsumerServiceClient;
 use synapse::proto::v1::event_service_client::EventServiceClient;
 use synapse::proto::v1::stream_service_client::StreamServiceClient;
@@ -172,6 +173,23 @@ async fn every_call_needs_a_key_with_the_grant() {
             assert_eq!(reason == "PERMISSION_DENIED", refused, "{what}");
             assert!(!matches!(code, Code::Internal | Code::Unknown | Code::InvalidArgument), "{what}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_backup_needs_the_admin_permission_on_all_streams() {
+    let server = server().await;
+    let mut backups = BackupServiceClient::new(server.channel.clone());
+    for (key, wanted) in [
+        (None, Some("UNAUTHENTICATED")),
+        (Some("Bearer wrong"), Some("UNAUTHENTICATED")),
+        (Some("Bearer reader"), Some("PERMISSION_DENIED")),
+        (Some("Bearer admin"), Some("PERMISSION_DENIED")),
+        (Some("Bearer elsewhere"), Some("PERMISSION_DENIED")),
+        (Some("Bearer root"), None),
+    ] {
+        let taken = backups.take_backup(with(key, tokio_stream::empty::<v1::TakeBackupRequest>())).await;
+        assert_eq!(outcome(taken).1, wanted.unwrap_or_default(), "{key:?}");
     }
 }
 

@@ -17,7 +17,8 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 
 use crate::grpc::{Bare, Server, assert_refused, big, event, failed, next, ranges};
 
-const SERVED: [&str; 3] = ["synapse.v1.EventService", "synapse.v1.ConsumerService", "synapse.v1.StreamService"];
+const SERVED: [&str; 4] =
+    ["synapse.v1.EventService", "synapse.v1.ConsumerService", "synapse.v1.StreamService", "synapse.v1.BackupService"];
 
 fn check(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.into() }

@@ -1,12 +1,17 @@
 //! The files that make up the log: reclaim writes and chooses them, the core says from when on they are what counts.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use super::{Admit, Core};
+use crate::engine::backup::BackupPoint;
 use crate::engine::commit::Show;
 use crate::engine::reply::Reply;
 use crate::engine::sealed::Replacement;
 use crate::error::{Error, Reason, Result};
 use crate::format::record::{Effect, FilesReplaced};
 use crate::storage::{Fit, record_cost};
+use crate::types::LogPosition;
 
 impl Core {
     /// Gives files up for others, in one commit, and has the state before it kept: what was given up may be removed
@@ -33,6 +38,20 @@ impl Core {
         self.commit.show(Show::FilesReplaced(replacement));
         self.record(effect, None);
         Ok(())
+    }
+
+    /// Answers which files make up the log, with the position up to which it is synced then (B2): a change of the files
+    /// always begins a commit, so none comes between the two.
+    pub(super) fn backup_point(&mut self, reply: Reply<BackupPoint>) {
+        if let Err(error) = self.check_open() {
+            return self.refuse(reply, error);
+        }
+        let (set, shared) = (self.files.clone(), Arc::clone(&self.shared));
+        self.commit.require_sync();
+        self.commit.on_durable(Box::new(move || {
+            let end = LogPosition(shared.counters.synced_to.load(Ordering::Relaxed));
+            reply.send(Ok(BackupPoint { set, end }));
+        }));
     }
 
     /// Seals the segment that is being filled: what is in it can be reclaimed then.

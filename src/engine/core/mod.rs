@@ -229,6 +229,7 @@ impl Core {
             Command::RemoveConsumer { key, consumer, reply } => self.remove_consumer(&key, &consumer, reply, now),
             Command::DeadLetter { group, fetched } => self.dead_letter(group, fetched, now),
             Command::BeginSegment { reply } => self.begin_segment(reply),
+            Command::BackupPoint { reply } => self.backup_point(reply),
             Command::ReplaceFiles { change, replacement, reply } => self.replace_files(&change, replacement, reply),
             Command::Redrive { key, letters, to, reply } => self.redrive(&key, letters, to, reply, now),
             Command::Shutdown { reply } => self.begin_shutdown(reply),

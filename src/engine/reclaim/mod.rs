@@ -182,6 +182,12 @@ impl Reclaimer {
 
     /// Removes files that were given up, as far as no start needs them.
     fn remove_left_over(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        // Held while files go, so that a backup begins before or after that (B1).
+        let pins = shared.pins.lock();
+        if *pins > 0 {
+            return;
+        }
         let kept = LogPosition(self.shared.counters.kept_to.load(Ordering::Acquire));
         let before = self.left_over.len();
         let (files, log) = (Arc::clone(&self.files), self.log.clone());
