@@ -8,12 +8,13 @@ use std::sync::Arc;
 use super::super::file_set::FileSet;
 use super::super::files::{Files, LogFile, failed};
 use super::super::index::Checkpoint;
-use super::super::options::Faults;
+
 use super::super::recover::missing;
 use super::super::scan::{ScannedFrame, Scanner, corrupt};
 use super::super::snapshot::{self, is_snapshot_name};
 use super::{Covered, Moment};
 use crate::error::{Error, Reason, Result};
+use crate::faults::Faults;
 use crate::format::block::FileId;
 use crate::format::frame::{self, KIND_ENTRIES};
 use crate::format::record::Effect;
