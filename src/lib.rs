@@ -86,6 +86,8 @@ pub mod limits;
 pub mod metrics;
 pub mod proto;
 #[cfg(feature = "server")]
+pub mod resp;
+#[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]
 pub mod storage;

@@ -309,6 +309,12 @@ pub(crate) enum Command {
         request: Box<Claim>,
         reply: Reply<ClaimAnswer>,
     },
+    /// Makes a consumer where it is missing; answers whether it was.
+    AddConsumer {
+        key: GroupKey,
+        consumer: ConsumerName,
+        reply: Reply<bool>,
+    },
     RemoveConsumer {
         key: GroupKey,
         consumer: ConsumerName,

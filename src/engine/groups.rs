@@ -166,6 +166,12 @@ impl Engine {
         self.ask(|reply| Command::ListPending { request, reply }).await
     }
 
+    /// Makes a consumer where it is missing; answers whether it was.
+    pub async fn add_consumer(&self, stream: &StreamName, group: &GroupName, consumer: ConsumerName) -> Result<bool> {
+        let key = group_key(stream, group);
+        self.ask(|reply| Command::AddConsumer { key, consumer, reply }).await
+    }
+
     /// Removes a consumer and hands its pending entries back to the group; answers how many.
     pub async fn remove_consumer(
         &self,

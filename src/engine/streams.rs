@@ -31,6 +31,16 @@ impl Engine {
         Ok(info)
     }
 
+    /// Whether there is a stream of that name.
+    pub fn has_stream(&self, name: &StreamName) -> bool {
+        self.0.shared.catalogue.get(name).is_some()
+    }
+
+    /// The names of all streams that start with the prefix, in order.
+    pub fn stream_names(&self, prefix: &str) -> Vec<StreamName> {
+        self.0.shared.catalogue.names(prefix, None, usize::MAX)
+    }
+
     /// Streams in name order, after the given name, with names that start with the prefix.
     pub async fn streams(&self, prefix: &str, after: Option<&StreamName>, max: usize) -> Result<Vec<StreamInfo>> {
         check_count("max", max, limits::PAGE_ENTRIES_MAX)?;

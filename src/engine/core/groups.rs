@@ -245,6 +245,19 @@ impl Core {
         Ok(answer)
     }
 
+    pub(super) fn add_consumer(&mut self, key: &GroupKey, name: &ConsumerName, reply: Reply<bool>, now: Now) {
+        let result = self.try_add_consumer(key, name, now);
+        self.answer_or_refuse(reply, result);
+    }
+
+    fn try_add_consumer(&mut self, key: &GroupKey, name: &ConsumerName, now: Now) -> Result<bool> {
+        self.check_open()?;
+        let number = self.group_number(key)?;
+        let is_new = self.slot(number).group.consumer_number(name).is_none();
+        self.ensure_consumer(number, name, now)?;
+        Ok(is_new)
+    }
+
     /// The number of a consumer, which is made where it is missing.
     pub(super) fn ensure_consumer(
         &mut self,

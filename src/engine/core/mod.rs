@@ -226,6 +226,7 @@ impl Core {
             }
             Command::ListPending { request, reply } => self.list_pending(&request, reply, now),
             Command::Claim { request, reply } => self.claim(*request, reply, now),
+            Command::AddConsumer { key, consumer, reply } => self.add_consumer(&key, &consumer, reply, now),
             Command::RemoveConsumer { key, consumer, reply } => self.remove_consumer(&key, &consumer, reply, now),
             Command::DeadLetter { group, fetched } => self.dead_letter(group, fetched, now),
             Command::BeginSegment { reply } => self.begin_segment(reply),

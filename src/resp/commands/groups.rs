@@ -1,0 +1,161 @@
+//! XGROUP, XACK.
+
+use bytes::Bytes;
+
+use crate::access::Permission;
+use crate::engine::{Acknowledge, CreateGroup, Holder, StartAt};
+use crate::error::Reason;
+use crate::resp::args::Args;
+use crate::resp::commands::server::unknown_subcommand;
+use crate::resp::ids;
+use crate::resp::refusal::Refusal;
+use crate::resp::reply::Reply;
+use crate::resp::session::Session;
+use crate::types::{ConsumerName, GroupName, GroupSettings, IdRange, StreamName};
+
+const NEEDS_KEY: &str = "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use \
+                         the MKSTREAM option to create an empty stream automatically.";
+
+impl Session {
+    pub(in crate::resp) async fn group(&self, mut args: Args<'_>) -> Result<Reply, Refusal> {
+        let given = args.next()?;
+        let subcommand = given.to_ascii_lowercase();
+        let name = String::from_utf8_lossy(&subcommand).into_owned();
+        let count = args.rest().len();
+        let enough = match &subcommand[..] {
+            b"create" | b"setid" => (3..=6).contains(&count),
+            b"destroy" => count == 2,
+            b"createconsumer" | b"delconsumer" => count == 3,
+            _ => return Err(unknown_subcommand("XGROUP", given)),
+        };
+        if !enough {
+            return Err(Refusal::arity(&format!("xgroup|{name}")));
+        }
+        let (key, group) = (args.next()?, args.next()?);
+        let stream = self.stream(key, Permission::Admin)?;
+        let group_name = GroupName::from_bytes(group)?;
+        let outcome = match &subcommand[..] {
+            b"create" => self.create_group(stream, group_name, args).await,
+            b"setid" => self.set_id(&stream, &group_name, args).await,
+            b"destroy" => self.destroy_group(&stream, &group_name).await,
+            b"createconsumer" => self.create_consumer(&stream, &group_name, args).await,
+            _ => self.delete_consumer(&stream, &group_name, args).await,
+        };
+        outcome.map_err(|error| match error {
+            Failed::Refused(refusal) => refusal,
+            Failed::Engine(error) if error.reason() == Reason::StreamNotFound => Refusal::new(NEEDS_KEY),
+            Failed::Engine(error) if error.reason() == Reason::GroupNotFound => {
+                let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
+                Refusal::new(format!("NOGROUP No such consumer group '{group}' for key name '{key}'"))
+            }
+            Failed::Engine(error) => error.into(),
+        })
+    }
+
+    async fn create_group(&self, stream: StreamName, group: GroupName, mut args: Args<'_>) -> Outcome {
+        let start = start(args.next()?, false)?;
+        let mut create_stream = false;
+        while !args.is_empty() {
+            if args.next_is("mkstream") {
+                create_stream = true;
+            } else {
+                entries_read(&mut args)?;
+            }
+        }
+        let settings = GroupSettings::by_hand();
+        self.engine.create_group(CreateGroup { stream, group, start, settings, create_stream }).await?;
+        Ok(Reply::OK)
+    }
+
+    async fn set_id(&self, stream: &StreamName, group: &GroupName, mut args: Args<'_>) -> Outcome {
+        let start = start(args.next()?, true)?;
+        while !args.is_empty() {
+            entries_read(&mut args)?;
+        }
+        self.engine.seek_group(stream, group, start, false).await?;
+        Ok(Reply::OK)
+    }
+
+    async fn destroy_group(&self, stream: &StreamName, group: &GroupName) -> Outcome {
+        match self.engine.delete_group(stream, group).await {
+            Err(error) if error.reason() == Reason::GroupNotFound => Ok(Reply::Int(0)),
+            outcome => Ok(outcome.map(|()| Reply::Int(1))?),
+        }
+    }
+
+    async fn create_consumer(&self, stream: &StreamName, group: &GroupName, mut args: Args<'_>) -> Outcome {
+        let consumer = ConsumerName::from_bytes(args.next()?)?;
+        let is_new = self.engine.add_consumer(stream, group, consumer).await?;
+        Ok(Reply::Int(i64::from(is_new)))
+    }
+
+    async fn delete_consumer(&self, stream: &StreamName, group: &GroupName, mut args: Args<'_>) -> Outcome {
+        let consumer = ConsumerName::from_bytes(args.next()?)?;
+        match self.engine.remove_consumer(stream, group, &consumer).await {
+            Err(error) if error.reason() == Reason::ConsumerNotFound => Ok(Reply::Int(0)),
+            removed => Ok(Reply::count(removed?)),
+        }
+    }
+
+    pub(in crate::resp) async fn acknowledge(&self, mut args: Args<'_>) -> Result<Reply, Refusal> {
+        let (key, group) = (args.next()?, args.next()?);
+        let stream = self.stream(key, Permission::Consume)?;
+        let group = GroupName::from_bytes(group)?;
+        // Only where there is such a group are the ids looked at.
+        match self.engine.group(&stream, &group).await {
+            Err(error) if is_missing(&error) => return Ok(Reply::Int(0)),
+            outcome => drop(outcome?),
+        }
+        let ids = args.rest().iter().map(|id: &Bytes| ids::strict(id, 0).map(IdRange::one));
+        let ids = ids.collect::<Result<Vec<_>, _>>()?;
+        let request = Acknowledge { stream, group, ids, holder: Holder::Anyone, publish: Vec::new() };
+        match self.engine.acknowledge(request).await {
+            Err(error) if is_missing(&error) => Ok(Reply::Int(0)),
+            settled => Ok(Reply::count(settled?.done)),
+        }
+    }
+}
+
+/// Whether a stream or group is missing.
+pub(in crate::resp) fn is_missing(error: &crate::error::Error) -> bool {
+    matches!(error.reason(), Reason::StreamNotFound | Reason::GroupNotFound)
+}
+
+/// Why a subcommand failed: what it says depends on it.
+enum Failed {
+    Refused(Refusal),
+    Engine(crate::error::Error),
+}
+
+type Outcome = Result<Reply, Failed>;
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<crate::error::Error> for Failed {
+    fn from(error: crate::error::Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+fn start(id: &[u8], lenient: bool) -> Result<StartAt, Refusal> {
+    match id {
+        b"$" => Ok(StartAt::Latest),
+        _ if lenient => ids::lenient(id, 0).map(StartAt::After),
+        _ => ids::strict(id, 0).map(StartAt::After),
+    }
+}
+
+/// `ENTRIESREAD n`, which is checked and not needed: the group's place is counted exactly.
+fn entries_read(args: &mut Args<'_>) -> Result<(), Refusal> {
+    if !args.next_is("entriesread") {
+        return Err(Refusal::syntax());
+    }
+    if args.int()? < -1 {
+        return Err(Refusal::new("ERR value for ENTRIESREAD must be positive or -1"));
+    }
+    Ok(())
+}

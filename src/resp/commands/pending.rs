@@ -1,0 +1,185 @@
+//! XPENDING, XCLAIM, XAUTOCLAIM.
+
+use std::time::Duration;
+
+use super::groups::is_missing;
+use crate::access::Permission;
+use crate::engine::{Claim, Claimed, ListPending, PendingInfo};
+use crate::limits::PAGE_ENTRIES_MAX;
+use crate::resp::args::{Args, duration};
+use crate::resp::refusal::Refusal;
+use crate::resp::reply::Reply;
+use crate::resp::session::Session;
+use crate::resp::{entries, ids};
+use crate::types::{ConsumerName, EntryId, GroupName, IdRange, StreamName};
+
+impl Session {
+    pub(in crate::resp) async fn pending(&self, mut args: Args<'_>) -> Result<Reply, Refusal> {
+        let (key, group_text) = (args.next()?, args.next()?);
+        let (stream, group) = (self.stream(key, Permission::Consume)?, GroupName::from_bytes(group_text)?);
+        let outcome = if args.is_empty() {
+            self.pending_summary(stream, group).await
+        } else {
+            self.pending_list(stream, group, args).await
+        };
+        outcome.map_err(|failed| match failed {
+            Failed::Refused(refusal) => refusal,
+            Failed::Engine(error) if is_missing(&error) => Refusal::no_group(key, group_text, ""),
+            Failed::Engine(error) => error.into(),
+        })
+    }
+
+    async fn pending_summary(&self, stream: StreamName, group: GroupName) -> Outcome {
+        let info = self.engine.group(&stream, &group).await?;
+        let mut list = all_pending(stream, group);
+        let (mut first, mut last) = (None, None);
+        loop {
+            let page = self.engine.list_pending(list.clone()).await?;
+            let Some(end) = page.last().map(|pending| pending.id) else { break };
+            first = first.or_else(|| page.first().map(|pending| pending.id));
+            last = Some(end);
+            match end.next().filter(|_| page.len() == PAGE_ENTRIES_MAX) {
+                Some(next) => list.range.first = next,
+                None => break,
+            }
+        }
+        let (Some(first), Some(last)) = (first, last) else {
+            return Ok(Reply::Array(vec![Reply::Int(0), Reply::Null, Reply::Null, Reply::NullArray]));
+        };
+        let mut holders: Vec<_> = info.consumers.iter().filter(|consumer| consumer.pending > 0).collect();
+        holders.sort_by(|a, b| a.name.cmp(&b.name));
+        let holders = holders
+            .into_iter()
+            .map(|consumer| Reply::Array(vec![name(&consumer.name), Reply::text(consumer.pending.to_string())]));
+        let total = Reply::count(info.pending);
+        Ok(Reply::Array(vec![total, entries::id(first), entries::id(last), Reply::Array(holders.collect())]))
+    }
+
+    async fn pending_list(&self, stream: StreamName, group: GroupName, mut args: Args<'_>) -> Outcome {
+        let mut list = all_pending(stream, group);
+        if args.next_is("idle") {
+            list.idle_min = duration(args.int()?);
+        }
+        if !(3..=4).contains(&args.rest().len()) {
+            return Err(Refusal::syntax().into());
+        }
+        let (start, end, count) = (args.next()?, args.next()?, args.int()?);
+        let range = ids::interval(start, end)?;
+        if let Ok(consumer) = args.next() {
+            list.consumer = Some(ConsumerName::from_bytes(consumer)?);
+        }
+        // That there is such a group is told whatever is asked for.
+        let info = self.engine.group(&list.stream, &list.group).await?;
+        let is_known = list.consumer.as_ref().is_none_or(|name| info.consumers.iter().any(|c| c.name == *name));
+        let (Some(range), true, true) = (range, count > 0, is_known) else { return Ok(Reply::Array(Vec::new())) };
+        (list.range, list.entries_max) = (range, (count as usize).min(PAGE_ENTRIES_MAX));
+        let page = self.engine.list_pending(list).await?;
+        Ok(Reply::Array(page.iter().map(one).collect()))
+    }
+
+    pub(in crate::resp) async fn claim(&self, mut args: Args<'_>) -> Result<Reply, Refusal> {
+        let (key, group_text, consumer) = (args.next()?, args.next()?, args.next()?);
+        let idle_min = args.int().map_err(|_| Refusal::new("ERR Invalid min-idle-time argument for XCLAIM"))?;
+        let mut claim = self.claim_of(key, group_text, consumer, idle_min)?;
+        let mut only_ids = false;
+        while !args.is_empty() {
+            if args.next_is("justid") {
+                only_ids = true;
+                continue;
+            }
+            let text = args.next()?;
+            match ids::strict(text, 0) {
+                Ok(id) if !only_ids => claim.ids.push(id),
+                _ => {
+                    let text = String::from_utf8_lossy(text);
+                    return Err(Refusal::new(format!("ERR Unrecognized XCLAIM option '{text}'")));
+                }
+            }
+        }
+        if claim.ids.is_empty() {
+            return Ok(Reply::Array(Vec::new()));
+        }
+        let claimed = self.engine.claim(claim).await.map_err(|error| refusal(key, group_text, error))?;
+        Ok(Reply::Array(claimed_entries(&claimed, only_ids)))
+    }
+
+    pub(in crate::resp) async fn auto_claim(&self, mut args: Args<'_>) -> Result<Reply, Refusal> {
+        let (key, group_text, consumer) = (args.next()?, args.next()?, args.next()?);
+        let idle_min = args.int().map_err(|_| Refusal::new("ERR Invalid min-idle-time argument for XAUTOCLAIM"))?;
+        let mut claim = self.claim_of(key, group_text, consumer, idle_min)?;
+        claim.from = ids::interval(args.next()?, b"+")?.map_or(EntryId::MAX, |range| range.first);
+        let mut only_ids = false;
+        while !args.is_empty() {
+            if args.next_is("justid") {
+                only_ids = true;
+            } else if args.next_is("count") {
+                let count = args.int().ok().and_then(|count| usize::try_from(count).ok()).filter(|count| *count > 0);
+                let count = count.ok_or_else(|| Refusal::new("ERR COUNT must be > 0"))?;
+                claim.entries_max = count.min(PAGE_ENTRIES_MAX);
+            } else {
+                return Err(Refusal::syntax());
+            }
+        }
+        let claimed = self.engine.claim(claim).await.map_err(|error| refusal(key, group_text, error))?;
+        let gone = claimed.gone.iter().map(|id| entries::id(*id)).collect();
+        let next = entries::id(claimed.next.unwrap_or_default());
+        Ok(Reply::Array(vec![next, Reply::Array(claimed_entries(&claimed, only_ids)), Reply::Array(gone)]))
+    }
+
+    fn claim_of(&self, key: &[u8], group: &[u8], consumer: &[u8], idle_min: i64) -> Result<Claim, Refusal> {
+        Ok(Claim {
+            stream: self.stream(key, Permission::Consume)?,
+            group: GroupName::from_bytes(group)?,
+            consumer: ConsumerName::from_bytes(consumer)?,
+            idle_min: duration(idle_min),
+            ids: Vec::new(),
+            from: EntryId::ZERO,
+            entries_max: 100,
+        })
+    }
+}
+
+/// Why a request failed: what is said of a missing group depends on the command.
+enum Failed {
+    Refused(Refusal),
+    Engine(crate::error::Error),
+}
+
+type Outcome = Result<Reply, Failed>;
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<crate::error::Error> for Failed {
+    fn from(error: crate::error::Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+fn refusal(key: &[u8], group: &[u8], error: crate::error::Error) -> Refusal {
+    if is_missing(&error) { Refusal::no_group(key, group, "") } else { error.into() }
+}
+
+fn all_pending(stream: StreamName, group: GroupName) -> ListPending {
+    let (range, entries_max) = (IdRange::ALL, PAGE_ENTRIES_MAX);
+    ListPending { stream, group, range, entries_max, consumer: None, idle_min: Duration::ZERO }
+}
+
+fn claimed_entries(claimed: &Claimed, only_ids: bool) -> Vec<Reply> {
+    let delivered = claimed.delivery.entries.iter();
+    delivered.map(|d| if only_ids { entries::id(d.entry.id) } else { entries::entry(&d.entry) }).collect()
+}
+
+/// A pending entry; nobody's has no name and no age.
+fn one(pending: &PendingInfo) -> Reply {
+    let holder = pending.consumer.as_ref().map_or_else(|| Reply::text(""), name);
+    let idle = if pending.consumer.is_some() { Reply::count(pending.idle_ms) } else { Reply::Int(-1) };
+    Reply::Array(vec![entries::id(pending.id), holder, idle, Reply::count(pending.deliveries)])
+}
+
+fn name(name: &ConsumerName) -> Reply {
+    Reply::Bulk(bytes::Bytes::copy_from_slice(name.as_bytes()))
+}
