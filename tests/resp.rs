@@ -10,10 +10,17 @@ mod programs;
 #[path = "resp/servers.rs"]
 mod servers;
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use client::Client;
 use servers::{Redis, Synapse};
+use sha2::Digest;
+use synapse::access::{ApiKey, Grant, Keyring, Permission};
+use synapse::proto::v1;
+use synapse::proto::v1::event_service_client::EventServiceClient;
+use synapse::server::settings::OptionalAddress;
+use synapse::server::{Server, Settings};
 
 #[test]
 fn replies_are_those_of_redis() {
@@ -106,6 +113,71 @@ fn a_reader_that_goes_away_leaves_its_turn() {
     std::thread::sleep(Duration::from_millis(200));
     writer.ask("XADD s 7-0 a 1");
     assert!(writer.ask("XREADGROUP GROUP g w2 STREAMS s >").contains("7-0"));
+}
+
+#[test]
+fn what_one_front_end_writes_the_others_read() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let settings = Settings {
+        data_dir: folder.path().join("data"),
+        listen: any,
+        resp_listen: OptionalAddress(Some(any)),
+        ..Settings::default()
+    };
+    let server = runtime.block_on(Server::start(settings)).expect("starts");
+    let url = server.resp_url().expect("it has that port");
+    let port = url.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port");
+    let mut redis = Client::connect(port);
+    assert!(redis.ask("XADD inference-events 5-0 event done data {}").contains("5-0"));
+    let (added, published) = runtime.block_on(async {
+        let mut events = EventServiceClient::connect(server.url()).await.expect("connects");
+        let read = v1::ReadEventsRequest { stream: "inference-events".into(), ..Default::default() };
+        let added = events.read_events(read).await.expect("reads").into_inner();
+        let event = v1::Event {
+            r#type: "inference-complete".into(),
+            source: "cyrex".into(),
+            data: "{}".into(),
+            ..Default::default()
+        };
+        let publish =
+            v1::PublishRequest { stream: "inference-events".into(), events: vec![event], ..Default::default() };
+        let published = events.publish(publish).await.expect("publishes").into_inner();
+        (added, published.first_id.expect("an id"))
+    });
+    let fields: Vec<(Vec<u8>, Vec<u8>)> =
+        added.events[0].fields.iter().map(|field| (field.name.to_vec(), field.value.to_vec())).collect();
+    assert_eq!(fields, [(b"event".to_vec(), b"done".to_vec()), (b"data".to_vec(), b"{}".to_vec())]);
+    let shown = redis.ask("XREVRANGE inference-events + - COUNT 1");
+    let id = format!("{}-{}", published.ms, published.seq);
+    let want = format!(
+        "*1\r\n*2\r\n${}\r\n{id}\r\n*6\r\n$4\r\ntype\r\n$18\r\ninference-complete\r\n$6\r\nsource\r\n$5\r\ncyrex\r\n$4\r\ndata\r\n$2\r\n{{}}\r\n",
+        id.len()
+    );
+    assert_eq!(shown, want);
+    runtime.block_on(server.shutdown()).expect("stops");
+    assert!(redis.is_closed());
+}
+
+#[test]
+fn keys_are_asked_for_and_bound_what_may_be_done() {
+    let grant = Grant { streams: "mine*".into(), permissions: vec![Permission::Publish, Permission::Read] };
+    let digest = sha2::Sha256::digest(b"secret");
+    let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let keyring = Keyring::new(vec![ApiKey { name: "me".into(), sha256, grants: vec![grant] }]).expect("a key");
+    let synapse = Synapse::with_keys(keyring);
+    let mut client = Client::connect(synapse.port());
+    assert_eq!(client.ask("XLEN mine"), "-NOAUTH Authentication required.\r\n");
+    assert!(client.ask("HELLO 3").starts_with("-NOAUTH"));
+    assert!(client.ask("AUTH wrong").starts_with("-WRONGPASS"));
+    assert_eq!(client.ask("AUTH default secret"), "+OK\r\n");
+    assert!(client.ask("XADD mine 1-0 a 1").contains("1-0"));
+    assert!(client.ask("XADD other 1-0 a 1").starts_with("-NOPERM"));
+    assert!(client.ask("XTRIM mine MAXLEN 0").starts_with("-NOPERM"));
+    assert_eq!(client.ask("XLEN mine"), ":1\r\n");
+    let mut other = Client::connect(synapse.port());
+    assert!(other.ask("HELLO 3 AUTH default secret").starts_with("%7"));
 }
 
 #[test]

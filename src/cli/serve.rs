@@ -59,11 +59,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The one line of standard output, which tells whoever started the server that it is ready, and where.
+/// A line of standard output for each port, which tells whoever started the server that it is ready, and where.
 fn announce(server: &RunningServer) -> std::io::Result<()> {
     tracing::info!(address = %server.addr(), version = env!("CARGO_PKG_VERSION"), "serving");
     let mut out = std::io::stdout().lock();
     writeln!(out, "listening on {}", server.url())?;
+    if let Some(url) = server.resp_url() {
+        writeln!(out, "listening on {url}")?;
+    }
     out.flush()
 }
 

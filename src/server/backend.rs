@@ -1,5 +1,6 @@
 //! How the server makes its engine and front ends from settings: the one place that knows their constructors.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,6 +12,7 @@ use crate::clock::SystemClock;
 use crate::engine::{Engine, EngineOptions, Health};
 use crate::error::{Error, Reason, Result};
 use crate::metrics::Metrics;
+use crate::resp::Resp;
 use crate::types::StreamSettings;
 use crate::{grpc, http, limits};
 
@@ -54,6 +56,12 @@ pub(super) fn front_ends(settings: &Settings, engine: &Engine, drain: &Cancellat
     let (metrics, clock) = (Metrics::new(), SystemClock::new());
     let router = http::router(engine.clone(), settings.keyring()?, options, drain.clone(), metrics, clock)?;
     Ok((routes, router))
+}
+
+/// The Redis protocol over the engine.
+pub(super) fn resp(settings: &Settings, engine: &Engine, drain: &CancellationToken) -> Result<Arc<Resp>> {
+    let request_bytes_max = settings.publish_bytes_max + (512 << 10);
+    Ok(Resp::new(engine.clone(), settings.keyring()?, request_bytes_max, drain.clone()))
 }
 
 /// Waits until the engine's threads are gone.

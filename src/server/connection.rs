@@ -5,6 +5,7 @@
 
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dispatch::Dispatch;
 use super::settings::Settings;
+use crate::resp::Resp;
 
 /// What all connections of a server share.
 pub(super) struct Connections {
@@ -82,6 +84,24 @@ impl Connections {
         }
     }
 }
+
+/// Serves a connection of the Redis port to its end, or to the server's.
+pub(super) async fn serve_resp(stream: TcpStream, tls: Option<TlsAcceptor>, resp: Arc<Resp>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot turn off the delay of small packets");
+    }
+    match tls {
+        None => resp.serve(stream).await,
+        Some(tls) => match tokio::time::timeout(RESP_HANDSHAKE_MAX, tls.accept(stream)).await {
+            Ok(Ok(stream)) => resp.serve(stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
+            Err(_) => tracing::debug!("tls handshake took too long"),
+        },
+    }
+}
+
+/// How long a client of the Redis port may take to complete a TLS handshake.
+const RESP_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 fn http_builder(settings: &Settings, header_timeout: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());

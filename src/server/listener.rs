@@ -1,37 +1,34 @@
-//! The accept loop: one port, a bound on connections, tasks that a shutdown can wait for.
+//! The accept loop of a port: a bound on connections, which ports share, and tasks that a shutdown can wait for.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::Connections;
-
-/// How many connections there may be, of so many that are asked for: the log needs descriptors, too.
-pub(super) fn connections_max(asked: usize) -> usize {
+/// Slots for so many connections, or fewer: the log needs descriptors, too.
+pub(super) fn slots(asked: usize) -> Arc<Semaphore> {
     let descriptors = getrlimit(Resource::Nofile).current.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
     let fit = descriptors - (descriptors / 2).min(DESCRIPTORS_KEPT);
     if fit < asked {
         tracing::warn!(connections_max = fit, asked, descriptors, "the limit of open files allows fewer connections");
     }
-    asked.min(fit)
+    Arc::new(Semaphore::new(asked.min(fit).min(Semaphore::MAX_PERMITS)))
 }
 
 /// Accepts connections until told to stop. One beyond the bound is closed at once, so that those there are unharmed.
-pub(super) async fn accept_loop(
+pub(super) async fn accept_loop<F: Future<Output = ()> + Send + 'static>(
     listener: TcpListener,
-    connections: Arc<Connections>,
-    connections_max: usize,
+    serve: impl Fn(TcpStream) -> F,
+    slots: Arc<Semaphore>,
     drain: CancellationToken,
     tasks: TaskTracker,
 ) {
-    let slots = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
     let mut refusals = Refusals::default();
     loop {
         let accepted = tokio::select! {
@@ -41,15 +38,15 @@ pub(super) async fn accept_loop(
         match accepted {
             Ok((stream, peer)) => match Arc::clone(&slots).try_acquire_owned() {
                 Ok(slot) => {
-                    let connections = Arc::clone(&connections);
+                    let served = serve(stream);
                     tasks.spawn(async move {
-                        connections.serve(stream).await;
+                        served.await;
                         drop(slot);
                     });
                 }
                 Err(_) => {
                     if let Some(refused) = refusals.count() {
-                        tracing::warn!(%peer, connections_max, refused, "connections refused: too many");
+                        tracing::warn!(%peer, refused, "connections refused: too many");
                     }
                 }
             },

@@ -36,6 +36,7 @@ pub struct Server;
 /// A server that runs until [`RunningServer::shutdown`]. Dropping it stops it without waiting for anything.
 pub struct RunningServer {
     address: SocketAddr,
+    resp_address: Option<SocketAddr>,
     tls: bool,
     engine: Engine,
     drain_timeout: Duration,
@@ -51,15 +52,18 @@ impl Server {
     pub async fn start(settings: Settings) -> Result<RunningServer> {
         settings.validate()?;
         let tls = tls::acceptor(&settings)?;
-        let listener = TcpListener::bind(settings.listen)
-            .await
-            .map_err(|e| Error::invalid("listen", format!("cannot bind {}: {e}", settings.listen)))?;
-        let address = listener.local_addr().map_err(|e| settings::world("the port has no address", e))?;
+        let resp_tls = tls.clone();
+        let (listener, address) = bind("listen", settings.listen).await?;
+        let (resp_listener, resp_address) = match settings.resp_listen.0 {
+            Some(wanted) => bind("resp_listen", wanted).await.map(|(port, address)| (Some(port), Some(address)))?,
+            None => (None, None),
+        };
         let engine = backend::open(&settings).await?;
         recovery::tell(&engine);
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
         let running = RunningServer {
             address,
+            resp_address,
             tls: tls.is_some(),
             engine: engine.clone(),
             drain_timeout: Duration::from_millis(settings.drain_timeout_ms),
@@ -71,11 +75,28 @@ impl Server {
         let connections =
             Connections::new(&settings, tls, Dispatch::new(grpc, http, settings.body_wait_max()), drain.clone(), stop);
         let tasks = running.tasks.clone();
-        let connections_max = listener::connections_max(settings.connections_max);
-        let accepting = listener::accept_loop(listener, Arc::new(connections), connections_max, drain, tasks.clone());
-        tasks.spawn(accepting);
+        let slots = listener::slots(settings.connections_max);
+        if let Some(listener) = resp_listener {
+            let resp = backend::resp(&settings, &engine, &drain)?;
+            let serve = move |stream| connection::serve_resp(stream, resp_tls.clone(), Arc::clone(&resp));
+            tasks.spawn(listener::accept_loop(listener, serve, Arc::clone(&slots), drain.clone(), tasks.clone()));
+        }
+        let connections = Arc::new(connections);
+        let serve = move |stream| {
+            let connections = Arc::clone(&connections);
+            async move { connections.serve(stream).await }
+        };
+        tasks.spawn(listener::accept_loop(listener, serve, slots, drain, tasks.clone()));
         Ok(running)
     }
+}
+
+/// Opens a port that a setting asks for; answers where it is.
+async fn bind(setting: &'static str, wanted: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let bound = TcpListener::bind(wanted).await;
+    let listener = bound.map_err(|e| Error::invalid(setting, format!("cannot bind {wanted}: {e}")))?;
+    let address = listener.local_addr().map_err(|e| settings::world("the port has no address", e))?;
+    Ok((listener, address))
 }
 
 impl RunningServer {
@@ -87,6 +108,11 @@ impl RunningServer {
     /// Its address as a client takes it.
     pub fn url(&self) -> String {
         format!("{}://{}", if self.tls { "https" } else { "http" }, self.address)
+    }
+
+    /// The address of its Redis port as a client takes it, where it has one.
+    pub fn resp_url(&self) -> Option<String> {
+        self.resp_address.map(|address| format!("{}://{address}", if self.tls { "rediss" } else { "redis" }))
     }
 
     /// Its engine, for a program that holds server and engine in one process.

@@ -86,6 +86,8 @@ settings! {
     data_dir / "SYNAPSE_DATA_DIR": PathBuf = PathBuf::from("./synapse-data");
     /// Address and port to serve on; port 0 picks a free one. Beyond loopback it needs `api_keys` or `insecure`.
     listen / "SYNAPSE_LISTEN": SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8002));
+    /// Address and port to serve the Redis protocol on; empty: not at all. Port 0 picks a free one.
+    resp_listen / "SYNAPSE_RESP_LISTEN": OptionalAddress = OptionalAddress(None);
     /// Serve beyond loopback without API keys: whoever reaches the port may do everything.
     #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     insecure / "SYNAPSE_INSECURE": bool = false;
@@ -159,6 +161,25 @@ impl std::str::FromStr for OptionalPath {
     }
 }
 
+/// An address that may be absent; empty text means absent, so that a layer can turn a file's setting off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct OptionalAddress(pub Option<SocketAddr>);
+
+impl TryFrom<String> for OptionalAddress {
+    type Error = std::net::AddrParseError;
+    fn try_from(text: String) -> std::result::Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for OptionalAddress {
+    type Err = std::net::AddrParseError;
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        if text.is_empty() { Ok(Self(None)) } else { text.parse().map(|address| Self(Some(address))) }
+    }
+}
+
 /// API keys: a TOML array of tables, or the same as JSON text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct ApiKeys(pub Vec<ApiKey>);
@@ -219,16 +240,19 @@ impl Settings {
         self.keyring()?;
         self.validate_sizes()?;
         self.validate_tls()?;
-        if !self.listen.ip().is_loopback() && self.api_keys.0.is_empty() && !self.insecure {
-            return Err(Error::invalid(
-                "listen",
-                format!(
-                    "{} is reachable from other machines: set api_keys, or insecure to serve everyone",
-                    self.listen
-                ),
-            ));
+        self.validate_reach("listen", self.listen)?;
+        if let Some(address) = self.resp_listen.0 {
+            self.validate_reach("resp_listen", address)?;
         }
         super::telemetry::filter(&self.log_level).map(drop)
+    }
+
+    fn validate_reach(&self, setting: &'static str, address: SocketAddr) -> Result<()> {
+        if address.ip().is_loopback() || !self.api_keys.0.is_empty() || self.insecure {
+            return Ok(());
+        }
+        let why = "is reachable from other machines: set api_keys, or insecure to serve everyone";
+        Err(Error::invalid(setting, format!("{address} {why}")))
     }
 
     fn validate_sizes(&self) -> Result<()> {

@@ -21,12 +21,16 @@ pub(crate) struct Synapse {
 
 impl Synapse {
     pub(crate) fn start() -> Self {
+        Self::with_keys(Keyring::default())
+    }
+
+    pub(crate) fn with_keys(keyring: Keyring) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let engine = Engine::open(EngineOptions::new(folder.path().join("data"))).expect("opens");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let drain = CancellationToken::new();
-        let resp = Resp::new(engine.clone(), Keyring::default(), 32 << 20, drain.clone());
+        let resp = Resp::new(engine.clone(), keyring, 32 << 20, drain.clone());
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         runtime.spawn(async move {

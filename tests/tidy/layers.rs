@@ -21,6 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("grpc", FRONT_END),
     ("http", FRONT_END),
+    ("resp", FRONT_END),
     ("proto", &[]),
     ("client", &["error", "types", "limits", "proto"]),
 ];

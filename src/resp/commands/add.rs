@@ -51,7 +51,7 @@ impl Session {
         let id = args.next().map_err(|_| Refusal::arity("xadd"))?;
         let ids = ids::requested(id)?;
         let fields = args.rest();
-        if fields.is_empty() || fields.len() % 2 != 0 {
+        if fields.is_empty() || !fields.len().is_multiple_of(2) {
             return Err(Refusal::arity("xadd"));
         }
         let stream = self.stream(key, Permission::Publish)?;

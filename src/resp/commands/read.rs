@@ -59,7 +59,7 @@ pub(super) fn keys_and_ids<'a>(
     or: &str,
 ) -> Result<Vec<(&'a Bytes, &'a Bytes)>, Refusal> {
     let rest = args.rest();
-    if rest.is_empty() || rest.len() % 2 != 0 {
+    if rest.is_empty() || !rest.len().is_multiple_of(2) {
         return Err(Refusal::new(format!(
             "ERR Unbalanced '{command}' list of streams: for each stream key an ID{or} must be specified."
         )));
