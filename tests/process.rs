@@ -17,8 +17,12 @@ mod faults;
 mod full_disk;
 #[path = "history/mod.rs"]
 mod history;
+#[path = "process/hostile.rs"]
+mod hostile;
 #[path = "process/pauses.rs"]
 mod pauses;
+#[path = "process/raw.rs"]
+mod raw;
 #[path = "process/server.rs"]
 mod server;
 #[path = "process/surfaces.rs"]

@@ -136,6 +136,8 @@ impl View {
         {
             write_frame(&mut out, &[("event", "gap")], &gap_json(position, first.id));
         }
+        // Hundreds of views that are behind would keep every core writing; whoever else has a request goes in between.
+        let _turn = self.app.writing.acquire().await;
         for entry in entries {
             entry_json.clear();
             write_entry(&mut entry_json, &self.stream, entry, self.shape);

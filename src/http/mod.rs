@@ -118,6 +118,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     live: Arc<Semaphore>,
+    /// Who may write out a batch of a live view.
+    writing: Semaphore,
     openapi: Bytes,
     home: Bytes,
 }
@@ -152,6 +154,7 @@ pub fn router(
     let cors = cors(&options.cors_origins);
     let app = App(Arc::new(Shared {
         live: Arc::new(Semaphore::new(options.live_views_max.min(Semaphore::MAX_PERMITS))),
+        writing: Semaphore::new(std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))),
         openapi: openapi::document(&routes),
         home: home::page(&routes),
         engine,

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 
 /// Reads a level or directives, as `log_level` takes them.
 pub(super) fn filter(directives: &str) -> Result<EnvFilter> {
-    EnvFilter::try_new(directives).map_err(|e| Error::invalid("log_level", e.to_string()))
+    // A peer that breaks the rules of HTTP/2 is worth no line each time, unless it is asked for.
+    EnvFilter::try_new(format!("h2=error,{directives}")).map_err(|e| Error::invalid("log_level", e.to_string()))
 }
 
 /// Turns logging on for the process. A second call changes nothing: whoever embeds the server may have a subscriber
