@@ -161,6 +161,19 @@ fn what_one_front_end_writes_the_others_read() {
 }
 
 #[test]
+fn no_reply_takes_more_than_its_bound() {
+    let synapse = Synapse::start();
+    let mut client = Client::connect(synapse.port());
+    let value = "x".repeat(60_000);
+    (1..=1200).for_each(|n| client.send(format!("XADD s {n}-0 v {value}\r\n").as_bytes()));
+    (1..=1200).for_each(|n| assert!(client.reply().contains(&format!("{n}-0"))));
+    assert!(client.ask("XRANGE s - +").starts_with("-ERR the reply would be larger than 64 MiB"));
+    let read = client.ask("XREAD STREAMS s 0");
+    assert!(read.len() > 60 << 20 && read.len() < 70 << 20, "{} bytes", read.len());
+    assert!(client.ask("XRANGE s - + COUNT 2").contains("2-0"));
+}
+
+#[test]
 fn keys_are_asked_for_and_bound_what_may_be_done() {
     let grant = Grant { streams: "mine*".into(), permissions: vec![Permission::Publish, Permission::Read] };
     let digest = sha2::Sha256::digest(b"secret");

@@ -23,11 +23,36 @@ pub(super) struct Session {
     pub(super) id: u64,
     pub(super) clock: Arc<SystemClock>,
     pub(super) name: Bytes,
-    /// Commands of a transaction that was begun, and whether one of them was refused.
-    queued: Option<(Vec<Vec<Bytes>>, bool)>,
+    queued: Option<Transaction>,
     /// Whether the connection is to be closed after the reply.
     pub(super) quits: bool,
 }
+
+/// A transaction that was begun.
+#[derive(Default)]
+struct Transaction {
+    requests: Vec<Vec<Bytes>>,
+    /// Bytes that they take, with what a list takes.
+    bytes: usize,
+    /// Whether one of them was refused: then none is run.
+    refused: bool,
+}
+
+impl Transaction {
+    fn queue(&mut self, request: &[Bytes]) -> Result<Reply, Refusal> {
+        let bytes: usize = request.iter().map(|argument| argument.len() + size_of::<Bytes>()).sum();
+        if self.bytes + bytes > TRANSACTION_BYTES_MAX {
+            self.refused = true;
+            return Err(Refusal::new("ERR the transaction is larger than 64 MiB"));
+        }
+        self.bytes += bytes;
+        self.requests.push(request.to_vec());
+        Ok(Reply::Simple("QUEUED"))
+    }
+}
+
+/// Bytes of the commands of one transaction.
+const TRANSACTION_BYTES_MAX: usize = 64 << 20;
 
 /// Commands with the number of their arguments, the name included: exactly so many, or at least, where it is negative.
 const COMMANDS: &[(&str, i32)] = &[
@@ -82,11 +107,10 @@ impl Session {
         let known = self.known(request);
         let ends = matches!(known, Ok("exec" | "discard" | "multi" | "reset" | "quit"));
         match (&mut self.queued, &known) {
-            (Some((queued, _)), Ok(_)) if !ends => {
-                queued.push(request.to_vec());
-                return Reply::Simple("QUEUED");
+            (Some(transaction), Ok(_)) if !ends => {
+                return transaction.queue(request).unwrap_or_else(Reply::from);
             }
-            (Some((_, refused)), Err(_)) => *refused = true,
+            (Some(transaction), Err(_)) => transaction.refused = true,
             _ => {}
         }
         let outcome = match known {
@@ -130,7 +154,7 @@ impl Session {
         if self.queued.is_some() {
             return Err(Refusal::new("ERR MULTI calls can not be nested"));
         }
-        self.queued = Some((Vec::new(), false));
+        self.queued = Some(Transaction::default());
         Ok(Reply::OK)
     }
 
@@ -139,12 +163,12 @@ impl Session {
     }
 
     async fn exec(&mut self) -> Reply {
-        let Some((queued, refused)) = self.queued.take() else { return Refusal::new("ERR EXEC without MULTI").into() };
-        if refused {
+        let Some(transaction) = self.queued.take() else { return Refusal::new("ERR EXEC without MULTI").into() };
+        if transaction.refused {
             return Refusal::new("EXECABORT Transaction discarded because of previous errors.").into();
         }
-        let mut replies = Vec::with_capacity(queued.len());
-        for request in queued {
+        let mut replies = Vec::with_capacity(transaction.requests.len());
+        for request in transaction.requests {
             let outcome = match self.known(&request) {
                 Ok(name) => self.execute(name, Args::new(&request[1..]), false).await,
                 Err(refusal) => Err(refusal),

@@ -45,7 +45,7 @@ impl Session {
         let info = self.engine.stream(stream).await?;
         let ends = |reverse| self.entries(stream, IdRange::ALL, reverse, 1);
         let end = |found: Vec<_>| found.first().map_or(Reply::Null, entries::entry);
-        let (first, last) = (ends(false).await?, ends(true).await?);
+        let ((first, _), (last, _)) = (ends(false).await?, ends(true).await?);
         let first_id = first.first().map(|entry| entry.id).unwrap_or_default();
         Ok(pairs([
             ("length", Reply::count(info.length)),

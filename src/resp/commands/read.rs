@@ -19,6 +19,9 @@ use crate::types::{EntryId, IdRange, StoredEntry, StreamName};
 /// How often it is looked whether a stream that is waited for exists by now.
 const LOOK_FOR_STREAM: Duration = Duration::from_millis(50);
 
+/// Bytes of entries that one reply holds at most: nobody's question may take the server's memory.
+const REPLY_BYTES_MAX: usize = 64 << 20;
+
 /// What both XREAD and XREADGROUP are told before the streams.
 pub(super) struct Options {
     /// Entries of each stream at most.
@@ -103,32 +106,39 @@ impl Session {
             None => usize::MAX,
         };
         let Some(range) = range else { return Ok(Reply::Array(Vec::new())) };
-        let found = self.entries(&stream, range, reverse, count).await?;
+        let (found, is_all) = self.entries(&stream, range, reverse, count).await?;
+        if !is_all {
+            return Err(Refusal::new("ERR the reply would be larger than 64 MiB: ask for fewer entries with COUNT"));
+        }
         Ok(Reply::Array(found.iter().map(entries::entry).collect()))
     }
 
-    /// The entries of a range, so many at most; none where there is no such stream.
+    /// The entries of a range, so many at most, and whether that is all that was asked for: what is too much for one
+    /// reply is left out. None where there is no such stream.
     pub(super) async fn entries(
         &self,
         stream: &StreamName,
         mut range: IdRange,
         reverse: bool,
         count: usize,
-    ) -> Result<Vec<StoredEntry>, Refusal> {
+    ) -> Result<(Vec<StoredEntry>, bool), Refusal> {
         let mut found: Vec<StoredEntry> = Vec::new();
+        let mut bytes = 0;
         loop {
             let entries_max = (count - found.len()).min(PAGE_ENTRIES_MAX);
             let bytes_max = PAGE_BYTES_DEFAULT;
             let read = Read { stream: stream.clone(), range, reverse, entries_max, bytes_max, strict: false };
             let page = match self.engine.read(read).await {
-                Err(error) if error.reason() == Reason::StreamNotFound => return Ok(found),
+                Err(error) if error.reason() == Reason::StreamNotFound => return Ok((found, true)),
                 page => page?,
             };
+            bytes += page.entries.iter().map(|entry| entry.bytes.len()).sum::<usize>();
             found.extend(page.entries);
             match page.next {
+                Some(_) if found.len() < count && bytes >= REPLY_BYTES_MAX => return Ok((found, false)),
                 Some(next) if found.len() < count && reverse => range.last = next,
                 Some(next) if found.len() < count => range.first = next,
-                _ => return Ok(found),
+                _ => return Ok((found, true)),
             }
         }
     }
@@ -168,7 +178,7 @@ impl Session {
                 info => Ok(info?.last),
             },
             b"+" => {
-                let last = self.entries(stream, IdRange::ALL, true, 1).await?;
+                let (last, _) = self.entries(stream, IdRange::ALL, true, 1).await?;
                 Ok(last.first().and_then(|entry| entry.id.prev()).unwrap_or_default())
             }
             b">" => Err(Refusal::new(
@@ -183,7 +193,8 @@ impl Session {
         let mut found = Vec::new();
         for (stream, after) in wanted {
             let Some(first) = after.next() else { continue };
-            let entries = self.entries(stream, IdRange { first, last: EntryId::MAX }, false, count).await?;
+            // What is left out comes with the next call.
+            let (entries, _) = self.entries(stream, IdRange { first, last: EntryId::MAX }, false, count).await?;
             if !entries.is_empty() {
                 found.push((stream.as_str(), entries.iter().map(entries::entry).collect()));
             }
