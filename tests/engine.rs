@@ -6,6 +6,8 @@ mod backup;
 mod checkpoints;
 #[path = "engine/clocks.rs"]
 mod clocks;
+#[path = "engine/deep.rs"]
+mod deep;
 #[path = "engine/groups.rs"]
 mod groups;
 #[path = "engine/index.rs"]

@@ -93,7 +93,7 @@ enum Command {
     /// Make a data directory of a backup, or say what the backup covers.
     Restore(restore::Args),
     /// Check a data directory that no server has open, without changing it.
-    Verify(directory::Directory),
+    Verify(verify::Args),
     /// Make the index of a data directory that no server has open anew from its log.
     Rebuild(directory::Directory),
     /// Give back the space of everything that no longer exists, in a data directory that no server has open

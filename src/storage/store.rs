@@ -150,6 +150,34 @@ pub(super) struct Held {
     pub(super) lock: Option<File>,
 }
 
+/// A data directory of a known store, held without changing anything in it.
+pub(crate) struct HeldStore {
+    held: Held,
+    id: StoreId,
+}
+
+impl HeldStore {
+    /// Holds the data directory at this path; `DATA_DIRECTORY` where it is in use, none, or its `STORE` is damaged.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let held = hold(path)?;
+        let damaged = || Error::new(Reason::DataDirectory, "STORE is damaged or not a file of Synapse");
+        let id = held.id.ok_or_else(damaged)?;
+        Ok(Self { held, id })
+    }
+    /// The folder of the log, to be read only, where there is one.
+    pub(crate) fn files(&self) -> Option<Arc<dyn Files>> {
+        self.held.files.clone()
+    }
+    /// Its identity.
+    pub(crate) fn store(&self) -> StoreId {
+        self.id
+    }
+    /// The log's settings: the defaults, and whether it must have files.
+    pub(crate) fn log_options(&self) -> LogOptions {
+        LogOptions { must_exist: self.held.log_begun, ..LogOptions::new(self.id) }
+    }
+}
+
 /// Holds the data directory at this path, which must be there, without changing anything in it.
 pub(super) fn hold(path: &Path) -> Result<Held> {
     let bytes = match fs::read(path.join(STORE)) {

@@ -81,6 +81,10 @@ fn a_backup_under_load_comes_back_as_a_store_of_its_own() {
             let restored: Value = serde_json::from_str(&restore(&to, &data, &[]).ok()).expect("one object");
             assert_eq!(restored["position"], told["end_position"]);
             assert_ne!(store_of(&data), store_of(&server.folder.path().join("data")), "an id of its own");
+            let mut verify = synapse_on("verify", &data);
+            verify.arg("--deep");
+            let checked = outcome(verify, "").ok();
+            assert!(checked.contains("replayed from the log's beginning: "), "{checked}");
             let copy = serve(new);
             let events = copy.run(&["tail", "s", "--json", "--from", "earliest", "--count", "100000"]);
             let numbers: Vec<u64> = events.ok().lines().map(number).collect();

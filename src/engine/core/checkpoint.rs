@@ -70,7 +70,8 @@ impl Core {
         self.since_capture = 0;
     }
 
-    fn freeze(&self) -> FrozenState {
+    /// The state as it is.
+    pub(crate) fn freeze(&self) -> FrozenState {
         let (stream, group, delivery) = (self.next_stream, self.next_group, self.next_delivery);
         FrozenState {
             faults: self.shared.options.faults,
