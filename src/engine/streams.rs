@@ -21,9 +21,14 @@ impl Engine {
         self.ask(|reply| Command::CreateStream { name, settings, reply }).await
     }
 
+    /// What is known of a stream without a look at its entries: all but its first id.
+    pub async fn stream_counts(&self, name: &StreamName) -> Result<StreamInfo> {
+        self.ask(|reply| Command::StreamInfo { name: name.clone(), reply }).await
+    }
+
     /// What is known of a stream.
     pub async fn stream(&self, name: &StreamName) -> Result<StreamInfo> {
-        let mut info = self.ask(|reply| Command::StreamInfo { name: name.clone(), reply }).await?;
+        let mut info = self.stream_counts(name).await?;
         if info.length > 0 {
             let view = self.view(name)?;
             info.first = self.first_readable(view, IdRange::ALL).await?.map(|e| e.id);

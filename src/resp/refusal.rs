@@ -23,10 +23,33 @@ impl Refusal {
     pub(super) fn invalid_id() -> Self {
         Self::new("ERR Invalid stream ID specified as stream command argument")
     }
+    /// No group of that name on a key that there is.
+    pub(super) fn no_such_group(key: &[u8], group: &[u8]) -> Self {
+        let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
+        Self::new(format!("NOGROUP No such consumer group '{group}' for key name '{key}'"))
+    }
     /// No key, or no group of that name on it.
     pub(super) fn no_group(key: &[u8], group: &[u8], context: &str) -> Self {
         let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
         Self::new(format!("NOGROUP No such key '{key}' or consumer group '{group}'{context}"))
+    }
+}
+
+/// Why a command failed, where what is said of an error of the engine depends on the command.
+pub(super) enum Failed {
+    Refused(Refusal),
+    Engine(Error),
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Engine(error)
     }
 }
 

@@ -89,7 +89,7 @@ impl Session {
     /// Trims, and answers how many entries went.
     async fn trim_to(&self, stream: &StreamName, trimming: Trimming) -> Result<u64, Refusal> {
         if let (true, TrimTo::KeepEntries(keep)) = (trimming.approximate, trimming.to) {
-            let length = match self.engine.stream(stream).await {
+            let length = match self.engine.stream_counts(stream).await {
                 Err(error) if error.reason() == Reason::StreamNotFound => return Ok(0),
                 info => info?.length,
             };

@@ -8,7 +8,7 @@ use crate::error::Reason;
 use crate::resp::args::Args;
 use crate::resp::commands::server::unknown_subcommand;
 use crate::resp::ids;
-use crate::resp::refusal::Refusal;
+use crate::resp::refusal::{Failed, Refusal};
 use crate::resp::reply::Reply;
 use crate::resp::session::Session;
 use crate::types::{ConsumerName, GroupName, GroupSettings, IdRange, StreamName};
@@ -44,15 +44,12 @@ impl Session {
         outcome.map_err(|error| match error {
             Failed::Refused(refusal) => refusal,
             Failed::Engine(error) if error.reason() == Reason::StreamNotFound => Refusal::new(NEEDS_KEY),
-            Failed::Engine(error) if error.reason() == Reason::GroupNotFound => {
-                let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
-                Refusal::new(format!("NOGROUP No such consumer group '{group}' for key name '{key}'"))
-            }
+            Failed::Engine(error) if error.reason() == Reason::GroupNotFound => Refusal::no_such_group(key, group),
             Failed::Engine(error) => error.into(),
         })
     }
 
-    async fn create_group(&self, stream: StreamName, group: GroupName, mut args: Args<'_>) -> Outcome {
+    async fn create_group(&self, stream: StreamName, group: GroupName, mut args: Args<'_>) -> Result<Reply, Failed> {
         let start = start(args.next()?, false)?;
         let mut create_stream = false;
         while !args.is_empty() {
@@ -67,7 +64,7 @@ impl Session {
         Ok(Reply::OK)
     }
 
-    async fn set_id(&self, stream: &StreamName, group: &GroupName, mut args: Args<'_>) -> Outcome {
+    async fn set_id(&self, stream: &StreamName, group: &GroupName, mut args: Args<'_>) -> Result<Reply, Failed> {
         let start = start(args.next()?, true)?;
         while !args.is_empty() {
             entries_read(&mut args)?;
@@ -76,20 +73,30 @@ impl Session {
         Ok(Reply::OK)
     }
 
-    async fn destroy_group(&self, stream: &StreamName, group: &GroupName) -> Outcome {
+    async fn destroy_group(&self, stream: &StreamName, group: &GroupName) -> Result<Reply, Failed> {
         match self.engine.delete_group(stream, group).await {
             Err(error) if error.reason() == Reason::GroupNotFound => Ok(Reply::Int(0)),
             outcome => Ok(outcome.map(|()| Reply::Int(1))?),
         }
     }
 
-    async fn create_consumer(&self, stream: &StreamName, group: &GroupName, mut args: Args<'_>) -> Outcome {
+    async fn create_consumer(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        mut args: Args<'_>,
+    ) -> Result<Reply, Failed> {
         let consumer = ConsumerName::from_bytes(args.next()?)?;
         let is_new = self.engine.add_consumer(stream, group, consumer).await?;
         Ok(Reply::Int(i64::from(is_new)))
     }
 
-    async fn delete_consumer(&self, stream: &StreamName, group: &GroupName, mut args: Args<'_>) -> Outcome {
+    async fn delete_consumer(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        mut args: Args<'_>,
+    ) -> Result<Reply, Failed> {
         let consumer = ConsumerName::from_bytes(args.next()?)?;
         match self.engine.remove_consumer(stream, group, &consumer).await {
             Err(error) if error.reason() == Reason::ConsumerNotFound => Ok(Reply::Int(0)),
@@ -101,13 +108,18 @@ impl Session {
         let (key, group) = (args.next()?, args.next()?);
         let stream = self.stream(key, Permission::Consume)?;
         let group = GroupName::from_bytes(group)?;
-        // Only where there is such a group are the ids looked at.
-        match self.engine.group(&stream, &group).await {
-            Err(error) if is_missing(&error) => return Ok(Reply::Int(0)),
-            outcome => drop(outcome?),
-        }
         let ids = args.rest().iter().map(|id: &Bytes| ids::strict(id, 0).map(IdRange::one));
-        let ids = ids.collect::<Result<Vec<_>, _>>()?;
+        let ids = match ids.collect::<Result<Vec<_>, _>>() {
+            Ok(ids) => ids,
+            // Where there is no such group, ids are not looked at.
+            Err(invalid) => {
+                return match self.engine.group(&stream, &group).await {
+                    Err(error) if is_missing(&error) => Ok(Reply::Int(0)),
+                    Err(error) => Err(error.into()),
+                    Ok(_) => Err(invalid),
+                };
+            }
+        };
         let request = Acknowledge { stream, group, ids, holder: Holder::Anyone, publish: Vec::new() };
         match self.engine.acknowledge(request).await {
             Err(error) if is_missing(&error) => Ok(Reply::Int(0)),
@@ -119,26 +131,6 @@ impl Session {
 /// Whether a stream or group is missing.
 pub(in crate::resp) fn is_missing(error: &crate::error::Error) -> bool {
     matches!(error.reason(), Reason::StreamNotFound | Reason::GroupNotFound)
-}
-
-/// Why a subcommand failed: what it says depends on it.
-enum Failed {
-    Refused(Refusal),
-    Engine(crate::error::Error),
-}
-
-type Outcome = Result<Reply, Failed>;
-
-impl From<Refusal> for Failed {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<crate::error::Error> for Failed {
-    fn from(error: crate::error::Error) -> Self {
-        Self::Engine(error)
-    }
 }
 
 fn start(id: &[u8], lenient: bool) -> Result<StartAt, Refusal> {

@@ -64,10 +64,7 @@ impl Session {
     async fn consumers(&self, key: &[u8], stream: &StreamName, name: &Bytes) -> Result<Reply, Refusal> {
         let found = self.engine.group(stream, &GroupName::from_bytes(name)?).await;
         let info = found.map_err(|error| match is_missing(&error) && self.engine.has_stream(stream) {
-            true => {
-                let (key, name) = (String::from_utf8_lossy(key), String::from_utf8_lossy(name));
-                Refusal::new(format!("NOGROUP No such consumer group '{name}' for key name '{key}'"))
-            }
+            true => Refusal::no_such_group(key, name),
             false => error.into(),
         })?;
         let mut consumers = info.consumers;

@@ -14,7 +14,7 @@ const SCAN_MAX: i64 = 10_000;
 
 impl Session {
     pub(in crate::resp) fn dbsize(&self) -> Result<Reply, Refusal> {
-        Ok(Reply::count(self.visible("").len()))
+        Ok(Reply::count(self.visible().len()))
     }
 
     pub(in crate::resp) async fn delete(&self, args: Args<'_>) -> Result<Reply, Refusal> {
@@ -44,7 +44,7 @@ impl Session {
 
     pub(in crate::resp) fn keys(&self, mut args: Args<'_>) -> Result<Reply, Refusal> {
         let pattern = String::from_utf8_lossy(args.next()?).into_owned();
-        let names = self.visible("").into_iter().filter(|name| glob_matches(&pattern, name.as_str()));
+        let names = self.visible().into_iter().filter(|name| glob_matches(&pattern, name.as_str()));
         Ok(Reply::Array(names.map(|name| Reply::text(name.as_str())).collect()))
     }
 
@@ -67,7 +67,7 @@ impl Session {
         if count < 1 {
             return Err(Refusal::syntax());
         }
-        let all = self.visible("");
+        let all = self.visible();
         let end = cursor.saturating_add(count.min(SCAN_MAX) as usize);
         let page = all.iter().skip(cursor).take(end - cursor);
         let fits = |name: &&StreamName| is_stream && pattern.as_ref().is_none_or(|p| glob_matches(p, name.as_str()));
@@ -77,8 +77,8 @@ impl Session {
     }
 
     /// The streams that the caller may see, by name.
-    fn visible(&self, prefix: &str) -> Vec<StreamName> {
-        let mut names = self.engine.stream_names(prefix);
+    fn visible(&self) -> Vec<StreamName> {
+        let mut names = self.engine.stream_names("");
         names.retain(|name| self.may(Permission::Read, name.as_str()).is_ok());
         names
     }

@@ -7,7 +7,7 @@ use crate::access::Permission;
 use crate::engine::{Claim, Claimed, ListPending, PendingInfo};
 use crate::limits::PAGE_ENTRIES_MAX;
 use crate::resp::args::{Args, duration};
-use crate::resp::refusal::Refusal;
+use crate::resp::refusal::{Failed, Refusal};
 use crate::resp::reply::Reply;
 use crate::resp::session::Session;
 use crate::resp::{entries, ids};
@@ -29,7 +29,7 @@ impl Session {
         })
     }
 
-    async fn pending_summary(&self, stream: StreamName, group: GroupName) -> Outcome {
+    async fn pending_summary(&self, stream: StreamName, group: GroupName) -> Result<Reply, Failed> {
         let info = self.engine.group(&stream, &group).await?;
         let mut list = all_pending(stream, group);
         let (mut first, mut last) = (None, None);
@@ -55,7 +55,7 @@ impl Session {
         Ok(Reply::Array(vec![total, entries::id(first), entries::id(last), Reply::Array(holders.collect())]))
     }
 
-    async fn pending_list(&self, stream: StreamName, group: GroupName, mut args: Args<'_>) -> Outcome {
+    async fn pending_list(&self, stream: StreamName, group: GroupName, mut args: Args<'_>) -> Result<Reply, Failed> {
         let mut list = all_pending(stream, group);
         if args.next_is("idle") {
             list.idle_min = duration(args.int()?);
@@ -136,26 +136,6 @@ impl Session {
             from: EntryId::ZERO,
             entries_max: 100,
         })
-    }
-}
-
-/// Why a request failed: what is said of a missing group depends on the command.
-enum Failed {
-    Refused(Refusal),
-    Engine(crate::error::Error),
-}
-
-type Outcome = Result<Reply, Failed>;
-
-impl From<Refusal> for Failed {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<crate::error::Error> for Failed {
-    fn from(error: crate::error::Error) -> Self {
-        Self::Engine(error)
     }
 }
 

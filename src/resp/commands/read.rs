@@ -79,7 +79,7 @@ pub(super) async fn within<T>(wait: Duration, work: impl Future<Output = T>) -> 
 impl Session {
     pub(in crate::resp) async fn length(&self, mut args: Args<'_>) -> Result<Reply, Refusal> {
         let stream = self.stream(args.next()?, Permission::Read)?;
-        match self.engine.stream(&stream).await {
+        match self.engine.stream_counts(&stream).await {
             Err(error) if error.reason() == Reason::StreamNotFound => Ok(Reply::Int(0)),
             info => Ok(Reply::count(info?.length)),
         }
@@ -173,7 +173,7 @@ impl Session {
     /// The id after which an XREAD begins; `$` is where the stream ends now.
     async fn after(&self, stream: &StreamName, id: &[u8]) -> Result<EntryId, Refusal> {
         match id {
-            b"$" => match self.engine.stream(stream).await {
+            b"$" => match self.engine.stream_counts(stream).await {
                 Err(error) if error.reason() == Reason::StreamNotFound => Ok(EntryId::ZERO),
                 info => Ok(info?.last),
             },

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use super::super::file_set::FileSet;
 use super::super::files::{Files, LogFile, failed};
 use super::super::index::Checkpoint;
-
 use super::super::recover::missing;
 use super::super::scan::{ScannedFrame, Scanner, corrupt};
 use super::super::snapshot::{self, is_snapshot_name};
