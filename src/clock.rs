@@ -28,6 +28,9 @@ pub trait Clock: Send + Sync {
     fn resume(&self, last: Now);
 }
 
+/// Engine time at which a store begins: there is time before it, for what is said to have happened long ago.
+const ENGINE_START_MS: u64 = 1 << 40;
+
 /// The system's clocks.
 #[derive(Debug)]
 pub struct SystemClock {
@@ -36,9 +39,14 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// A clock whose engine time starts at zero, until [`Clock::resume`] sets it on.
+    /// A clock whose engine time starts anew, until [`Clock::resume`] sets it on.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { started: Instant::now(), base_engine_ms: AtomicU64::new(0) })
+        Arc::new(Self { started: Instant::now(), base_engine_ms: AtomicU64::new(ENGINE_START_MS) })
+    }
+
+    /// Microseconds since this clock was made; never goes back.
+    pub fn micros(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
     }
 
     fn wall_ms() -> u64 {

@@ -47,6 +47,8 @@ faults! {
     ForgetFolderSync => Crash,
     /// Files that were given up are removed before a snapshot is beyond them.
     RemoveFilesEarly => Crash,
+    /// Each request of a transaction has a commit of its own.
+    SplitTransactions => Crash,
     /// Contents are not checked against their checksums.
     SkipChecksum => Damage,
     /// The first bad frame is taken for the end of the log, whatever comes after it.

@@ -55,8 +55,8 @@ pub const BACKUP_PIECE_BYTES: usize = 256 << 10;
 pub const QUEUE_COMMANDS_MAX: usize = 16_384;
 /// Bytes of commands waiting for the core at most; more is refused with `OVERLOADED`.
 pub const QUEUE_BYTES_MAX: usize = 128 << 20;
-/// Commits handed to the log thread and not yet durable, at most.
-pub const COMMITS_IN_FLIGHT_MAX: usize = 2;
+/// Commits handed to the log thread and not yet durable, at most; two of them are large.
+pub const COMMITS_IN_FLIGHT_MAX: usize = 8;
 /// Blocks kept in memory for readers, by default.
 pub const CACHE_BYTES_DEFAULT: usize = 64 << 20;
 /// Log written between two checkpoints of the index, by default.
@@ -104,5 +104,7 @@ pub const DEDUP_REQUESTS_PER_PRODUCER: usize = 5;
 pub const DEDUP_PRODUCERS_MAX: usize = 10_000;
 /// Remembered event ids of one stream at most.
 pub const DEDUP_EVENT_IDS_MAX: usize = 100_000;
+/// Remembered requests of one stream that are to be appended once, of all producers, at most.
+pub const ONCE_NAMES_MAX: usize = 200_000;
 /// How long a stream remembers, unless its settings say otherwise.
 pub const DEDUP_WINDOW_DEFAULT: Duration = Duration::from_secs(120);

@@ -20,6 +20,10 @@ mod reclaim;
 mod retention;
 #[path = "engine/streams.rs"]
 mod streams;
+#[path = "engine/together.rs"]
+mod together;
+#[path = "engine/transactions.rs"]
+mod transactions;
 #[path = "engine/world.rs"]
 mod world;
 

@@ -11,6 +11,8 @@ mod disk;
 mod group;
 #[path = "model/ops.rs"]
 mod ops;
+#[path = "model/shrink.rs"]
+mod shrink;
 #[path = "model/steps.rs"]
 mod steps;
 #[path = "model/stream.rs"]
@@ -23,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ops::Op;
 use parking_lot::Mutex;
+use shrink::shrink;
 use synapse::faults::{Fault, Faults, Layer};
 use world::World;
 
@@ -51,33 +54,13 @@ fn run(program: &[Op], faults: Faults) -> Result<(), (usize, String)> {
     }
 }
 
-/// Drops operations, in ever smaller pieces, while the program still fails.
-fn shrink(mut program: Vec<Op>) -> Vec<Op> {
-    let mut piece = program.len() / 2;
-    while piece > 0 {
-        let mut from = 0;
-        while from < program.len() {
-            let mut shorter = program.clone();
-            shorter.drain(from..(from + piece).min(program.len()));
-            match run(&shorter, Faults::default()) {
-                Err((at, _)) => {
-                    shorter.truncate(at + 1);
-                    program = shorter;
-                }
-                Ok(()) => from += piece,
-            }
-        }
-        piece /= 2;
-    }
-    program
-}
-
 /// What is wrong with the program of this seed, with the shortest form of it that shows so.
 fn check(seed: u64, count: usize) -> Option<String> {
     let mut program = ops::program(seed, count);
-    let (at, _) = run(&program, Faults::default()).err()?;
+    let (at, difference) = run(&program, Faults::default()).err()?;
+    println!("seed {seed}, operation {at}: {difference}\nlooking for a shorter program");
     program.truncate(at + 1);
-    let program = shrink(program);
+    let program = shrink(program, |shorter| run(shorter, Faults::default()).err().map(|(at, _)| at));
     let (_, difference) = run(&program, Faults::default()).err()?;
     let listing: String = program.iter().map(|op| format!("    {op:?},\n")).collect();
     Some(format!("seed {seed}, operation {at}: {difference}\nin {} operations:\n{listing}", program.len()))

@@ -19,10 +19,16 @@ mod full_disk;
 mod history;
 #[path = "process/hostile.rs"]
 mod hostile;
+#[path = "process/hostile_redis.rs"]
+mod hostile_redis;
 #[path = "process/pauses.rs"]
 mod pauses;
 #[path = "process/raw.rs"]
 mod raw;
+#[path = "process/redis.rs"]
+mod redis;
+#[path = "resp/client.rs"]
+mod redis_client;
 #[path = "process/server.rs"]
 mod server;
 #[path = "process/surfaces.rs"]

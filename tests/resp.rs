@@ -5,10 +5,22 @@
 
 #[path = "resp/client.rs"]
 mod client;
+#[path = "resp/connections.rs"]
+mod connections;
+#[path = "resp/later.rs"]
+mod later;
+#[path = "resp/once.rs"]
+mod once;
 #[path = "resp/programs.rs"]
 mod programs;
+#[path = "resp/random.rs"]
+mod random;
 #[path = "resp/servers.rs"]
 mod servers;
+#[path = "model/shrink.rs"]
+mod shrink;
+#[path = "resp/transactions.rs"]
+mod transactions;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -99,6 +111,74 @@ fn blocked_readers_are_woken_in_turn_and_in_time() {
     assert_eq!(reader.ask("XREAD BLOCK 100 STREAMS s $"), "*-1\r\n");
     assert!(began.elapsed() >= Duration::from_millis(100));
     assert_eq!(reader.ask("XREADGROUP GROUP g w1 BLOCK 50 STREAMS s >"), "*-1\r\n");
+}
+
+/// What Redis 8 has and the one beside us lacks, by its documentation.
+#[test]
+fn entries_go_with_what_groups_have_of_them() {
+    let synapse = Synapse::start();
+    let mut client = Client::connect(synapse.port());
+    for n in 1..=6 {
+        client.ask(&format!("XADD s {n}-0 n {n}"));
+    }
+    client.ask("XGROUP CREATE s g 0");
+    client.ask("XGROUP CREATE s h 0");
+    client.ask("XREADGROUP GROUP g alice COUNT 4 STREAMS s >");
+    client.ask("XREADGROUP GROUP h bob COUNT 3 STREAMS s >");
+    let pending = |client: &mut Client, group: &str| {
+        let reply = client.ask(&format!("XPENDING s {group} - + 10"));
+        (1..=9).filter(|n| reply.contains(&format!("\r\n{n}-0\r\n"))).collect::<Vec<_>>()
+    };
+    let ints =
+        |codes: &[i64]| codes.iter().fold(format!("*{}\r\n", codes.len()), |text, code| text + &format!(":{code}\r\n"));
+    assert_eq!(client.ask("XDELEX missing IDS 2 1-0 2-0"), ints(&[-1, -1]));
+    assert_eq!(client.ask("XACKDEL missing g IDS 1 1-0"), ints(&[-1]));
+    assert_eq!(client.ask("XACKDEL s missing IDS 1 1-0"), ints(&[-1]));
+    assert_eq!(client.ask("XDELEX s IDS 2 1-0 9-0"), ints(&[1, -1]));
+    assert_eq!(pending(&mut client, "g"), [1, 2, 3, 4], "references stay unless told otherwise");
+    assert_eq!(client.ask("XDELEX s DELREF IDS 2 1-0 2-0"), ints(&[-1, 1]));
+    assert_eq!((pending(&mut client, "g"), pending(&mut client, "h")), (vec![3, 4], vec![3]));
+    assert_eq!(client.ask("XDELEX s ACKED IDS 3 3-0 5-0 9-0"), ints(&[2, 2, -1]), "pending, not delivered, missing");
+    assert_eq!(client.ask("XACKDEL s g ACKED IDS 3 3-0 4-0 5-0"), ints(&[2, 2, -1]));
+    assert_eq!((pending(&mut client, "g"), pending(&mut client, "h")), (vec![], vec![3]));
+    assert_eq!(client.ask("XACKDEL s h ACKED IDS 1 3-0"), ints(&[1]), "the last one to acknowledge it");
+    assert_eq!(client.ask("XLEN s"), ":3\r\n");
+    client.ask("XREADGROUP GROUP g alice STREAMS s >");
+    client.ask("XREADGROUP GROUP h bob STREAMS s >");
+    assert_eq!(client.ask("XACKDEL s g DELREF IDS 1 4-0"), ints(&[-1]), "it is not pending in this group");
+    client.ask("XDEL s 6-0");
+    assert_eq!(client.ask("XACKDEL s g IDS 2 5-0 6-0"), ints(&[1, 1]), "also what was gone before");
+    assert_eq!(pending(&mut client, "h"), [4, 5, 6]);
+    client.ask("MULTI");
+    client.ask("XADD s 7-0 n 7");
+    client.ask("XREADGROUP GROUP g alice STREAMS s >");
+    client.ask("XACKDEL s g DELREF IDS 1 7-0");
+    client.ask("XDELEX s DELREF IDS 2 4-0 5-0");
+    let replies = client.ask("EXEC");
+    assert!(replies.ends_with(&(ints(&[1]) + &ints(&[1, -1]))), "{replies}");
+    assert_eq!((pending(&mut client, "h"), client.ask("XLEN s")), (vec![6], ":0\r\n".to_owned()));
+    for (wrong, why) in [
+        ("XDELEX s IDS 0 1-0", "Number of IDs must be a positive integer"),
+        ("XDELEX s IDS 2 1-0", "The `numids` parameter must match the number of arguments"),
+        ("XDELEX s IDS 99999999999 1-0", "The `numids` parameter must match the number of arguments"),
+        ("XDELEX s DELREF IDS 1", "The `numids` parameter must match the number of arguments"),
+        ("XDELEX missing IDS 2 x", "The `numids` parameter must match the number of arguments"),
+        ("XDELEX s IDS 1 1-0 2-0", "syntax error"),
+        ("XDELEX s IDS 1 x NONSENSE", "syntax error"),
+        ("XDELEX s KEEPREF ACKED IDS 1 1-0", "syntax error"),
+        ("XDELEX s IDS 1 1-0 KEEPREF KEEPREF", "syntax error"),
+        ("XDELEX s KEEPREF DELREF 1-0", "syntax error"),
+        ("XDELEX s IDS 2 x 1-0", "Invalid stream ID specified as stream command argument"),
+        ("XDELEX s IDS 2 1-0 KEEPREF", "Invalid stream ID specified as stream command argument"),
+        ("XACKDEL s g IDS 1 1-0 2-0", "syntax error"),
+        ("XACKDEL s g IDS 3 1-0 2-0", "The `numids` parameter must match the number of arguments"),
+        ("XACKDEL s g KEEPREF IDS 1 x", "Invalid stream ID specified as stream command argument"),
+    ] {
+        assert_eq!(client.ask(wrong), format!("-ERR {why}\r\n"), "{wrong}");
+    }
+    for missing in ["XDELEX missing IDS 1 x", "XACKDEL s missing IDS 1 x", "XDELEX s IDS 1 x ACKED IDS 1 99-0"] {
+        assert_eq!(client.ask(missing), ints(&[-1]), "ids are looked at last: {missing}");
+    }
 }
 
 #[test]
@@ -197,7 +277,7 @@ fn keys_are_asked_for_and_bound_what_may_be_done() {
 fn malformed_requests_are_refused_and_end_the_connection() {
     let synapse = Synapse::start();
     for (bytes, want) in [
-        (&b"*1\r\n:1\r\n"[..], "-ERR Protocol error: expected '$'\r\n"),
+        (&b"*1\r\n:1\r\n"[..], "-ERR Protocol error: expected '$', got ':'\r\n"),
         (b"*2000000\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
         (b"*1\r\n$99999999999\r\n", "-ERR Protocol error: invalid bulk length\r\n"),
     ] {

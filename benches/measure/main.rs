@@ -39,8 +39,10 @@ enum Case {
     JetstreamPublish { server: SocketAddr, window: u64 },
     /// Fetch what JetStream holds and acknowledge it, on one connection.
     JetstreamConsume { server: SocketAddr },
-    /// Read what a Redis stream holds through a group and acknowledge it, on one connection.
-    RedisConsume { server: SocketAddr, stream: String },
+    /// Read what a Redis stream holds through a group, so many entries at a time, and acknowledge it, on one connection.
+    RedisConsume { server: SocketAddr, stream: String, batch: usize },
+    /// Wait on so many connections in a group of a Redis stream for what one writer adds.
+    RedisWake { server: SocketAddr, waiting: usize },
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -52,7 +54,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Case::InProcess { folder, batch, in_flight } => in_process::run(folder, size, batch, in_flight, over)?,
         Case::JetstreamPublish { server, window } => jetstream::publish(server, size, window, over)?,
         Case::JetstreamConsume { server } => jetstream::consume(server, over)?,
-        Case::RedisConsume { server, stream } => redis::consume(server, &stream, over)?,
+        Case::RedisConsume { server, stream, batch } => redis::consume(server, &stream, batch, over)?,
+        Case::RedisWake { server, waiting } => redis::wake(server, waiting, over)?,
     };
     println!("{report}");
     Ok(())

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+pub use crate::group::ReleaseAs;
 use crate::types::{
     ConsumerName, DeliveryNumber, Durability, EntryId, GroupName, GroupSettings, IdRange, IdRequest, NewEntry,
     ProducerId, StoredEntry, StreamName, StreamSettings,
@@ -29,6 +30,16 @@ pub struct ProducerSequence {
     pub sequence: u64,
 }
 
+/// A producer's own name for a request: the same name again is the same request, whatever is in it. Unlike numbers, names
+/// come in no order; they are remembered as long, and as many of them, as `Engine::configure_once` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnceName {
+    /// Who publishes: 1 to 255 bytes.
+    pub producer: Vec<u8>,
+    /// Its name for the request: 1 to 255 bytes.
+    pub name: Vec<u8>,
+}
+
 /// One atomic publish: all entries or none, with contiguous ids.
 #[derive(Clone, Debug)]
 pub struct Publish {
@@ -42,6 +53,8 @@ pub struct Publish {
     pub expected: Option<Expected>,
     /// Deduplication by producer sequence.
     pub producer: Option<ProducerSequence>,
+    /// Deduplication by the producer's name for the request, which has one entry and an id that is given to it.
+    pub once: Option<OnceName>,
     /// Deduplicate by the events' own ids, even where the stream's settings do not.
     pub dedup_by_event_id: bool,
     /// When to answer; the stream's or the server's default where unset.
@@ -59,6 +72,7 @@ impl Publish {
             ids: IdRequest::Auto,
             expected: None,
             producer: None,
+            once: None,
             dedup_by_event_id: false,
             durability: None,
             create_stream: None,
@@ -171,12 +185,40 @@ pub struct StreamInfo {
     pub last: EntryId,
     /// Entries ever appended.
     pub appended: u64,
+    /// Entries that it tells to have been added; others than appended where that was set ([`SetLastId`]).
+    pub added: u64,
     /// Greatest id that was deleted singly; `0-0` if none.
     pub deleted_max: EntryId,
     /// Wall time of its creation, in milliseconds since the Unix epoch.
     pub created_ms: u64,
+    /// When it goes by itself: wall time, in milliseconds since the Unix epoch.
+    pub expires_ms: Option<u64>,
     /// Its groups by name.
     pub groups: Vec<GroupName>,
+}
+
+/// When a stream is to go by itself, and on what condition that is to be set. All conditions that are set must hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SetExpiry {
+    /// Wall time, in milliseconds since the Unix epoch; `None`: never.
+    pub at_ms: Option<u64>,
+    /// Whether it must have had such a time before, or none.
+    pub had: Option<bool>,
+    /// Only where it is to stay longer than it would have; without such a time it stays for ever.
+    pub later: bool,
+    /// Only where it is to go earlier than it would have.
+    pub earlier: bool,
+}
+
+/// Another last id for a stream, and other numbers for it to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetLastId {
+    /// The id after which the next one comes: none below the last id that there is.
+    pub last: EntryId,
+    /// Entries that it is to tell to have been added; not fewer than there are.
+    pub added: Option<u64>,
+    /// What it is to tell as the greatest id that was deleted singly; not above `last`.
+    pub deleted_max: Option<EntryId>,
 }
 
 /// How far to trim a stream. Exactly one of them.
@@ -190,6 +232,18 @@ pub enum TrimTo {
     KeepEntries(u64),
     /// Keep the last so many bytes of entries: the longest tail that fits.
     KeepBytes(u64),
+}
+
+/// What becomes of what groups have of an entry that is to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum References {
+    /// It stays pending.
+    #[default]
+    Keep,
+    /// It is pending nowhere any more.
+    Drop,
+    /// An entry stays that a group has pending, or has yet to deliver.
+    Needed,
 }
 
 /// Trim a stream.
@@ -261,6 +315,10 @@ pub struct GroupInfo {
     pub waiting: u64,
     /// Wall time of append of the oldest entry that is not acknowledged, in milliseconds since the Unix epoch.
     pub oldest_unacknowledged_ms: Option<u64>,
+    /// Entries that it has read as Redis counts them, where that is known: deletions may make it unknown.
+    pub reads: Option<u64>,
+    /// Of those that wait, entries that were released.
+    pub released: u64,
     /// Entries that were trimmed before they were delivered.
     pub skipped_by_trim: u64,
     /// Entries acknowledged since the group was made.
@@ -340,6 +398,17 @@ pub struct Delivered {
     pub deliveries: u32,
     /// Times that a delivery of it failed: negatively acknowledged, lease run out, or session lost.
     pub failures: u32,
+    /// How it stood before, where it was pending and the delivery is one that takes over: see `Engine::pull_idle`.
+    pub before: Option<Before>,
+}
+
+/// How an entry stood before it was taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    /// Milliseconds since it was delivered; since the Unix epoch where it was released since then.
+    pub idle_ms: u64,
+    /// Times that it counted as delivered.
+    pub deliveries: u32,
 }
 
 /// Answer to [`Pull`] and to a session's request: possibly nothing.
@@ -481,6 +550,50 @@ pub struct Claim {
     pub from: EntryId,
     /// Entries at most when no ids are named.
     pub entries_max: usize,
+    /// What is told of the delivery that a claim is, and which entries it is about.
+    pub options: ClaimOptions,
+}
+
+/// What a claim may say beside whose entries it takes; nothing of it by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClaimOptions {
+    /// The entries count as delivered so long ago, rather than now.
+    pub idle: Option<Duration>,
+    /// They count as delivered so often, rather than once more.
+    pub deliveries: Option<u32>,
+    /// They count as delivered as often as before, unless `deliveries` is set.
+    pub keep_count: bool,
+    /// Named entries that exist are taken even if they are not pending.
+    pub force: bool,
+    /// The group's cursor stands at this id at least.
+    pub cursor_min: Option<EntryId>,
+    /// Pending entries that are looked at, at most, when no ids are named.
+    pub examined_max: Option<usize>,
+}
+
+/// Take entries from whoever holds them, so that others may take them over at once: whoever claims, whatever they are
+/// idle, and first of all pulls that take over. In a group with leases they are delivered again by themselves, too.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// Of which stream.
+    pub stream: StreamName,
+    /// For which group.
+    pub group: GroupName,
+    /// Which, in the order in which they are to be taken over.
+    pub ids: Vec<EntryId>,
+    /// How often they count as delivered afterwards.
+    pub how: ReleaseAs,
+    /// Those that exist become pending where they are not, as never delivered.
+    pub force: bool,
+}
+
+/// What a consumer holds, told once more.
+#[derive(Clone, Debug, Default)]
+pub struct Reread {
+    /// What exists, as a delivery.
+    pub delivery: Delivery,
+    /// What does not; it stays pending.
+    pub gone: Vec<EntryId>,
 }
 
 /// Answer to [`Claim`].

@@ -6,16 +6,18 @@
 use std::sync::Arc;
 
 use super::api::{
-    Claim, Expected, GroupInfo, Holder, ListPending, NackAction, PendingInfo, Publish, Published, RedriveTo, Settled,
-    StreamInfo,
+    Before, Claim, Expected, GroupInfo, Holder, ListPending, NackAction, PendingInfo, Publish, Published, RedriveTo,
+    References, Release, SetExpiry, SetLastId, Settled, StreamInfo, TrimTo,
 };
 use super::backup::BackupPoint;
 use super::reply::Reply;
 use super::retention::Retained;
 use super::sealed::Replacement;
+use super::transaction::Transact;
 use super::view::StreamView;
 use crate::format::record::{DeletedEntry, FilesReplaced};
-use crate::group::{Candidate, DeliveryRequest};
+use crate::group::{Candidate, Deliverable, DeliveryRequest};
+use crate::stream::OnceInfo;
 use crate::types::{
     ConsumerName, DeliveryNumber, EntryId, GroupName, GroupNumber, GroupSettings, IdRange, NewEntry, StreamName,
     StreamNumber, StreamSettings,
@@ -109,6 +111,8 @@ pub(crate) struct Grant {
     pub(crate) id: EntryId,
     pub(crate) deliveries: u32,
     pub(crate) failures: u32,
+    /// How it stood before, where that was asked for and it was pending.
+    pub(crate) before: Option<Before>,
 }
 
 /// Entries granted to one asker.
@@ -149,6 +153,27 @@ pub(crate) struct PreparedTrim {
     pub(crate) bytes: u64,
 }
 
+/// A batch of a trim that looks at what groups have of each entry.
+#[derive(Debug)]
+pub(crate) struct SingleTrim {
+    pub(crate) stream: StreamNumber,
+    pub(crate) to: TrimTo,
+    pub(crate) references: References,
+    /// Entries that go at most.
+    pub(crate) dropped_max: u64,
+    /// The id after which the candidates come; nothing is left out between them.
+    pub(crate) after: EntryId,
+    pub(crate) candidates: Vec<Candidate>,
+}
+
+/// What came of a [`SingleTrim`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SingleTrimmed {
+    pub(crate) dropped: u64,
+    /// The candidate after which to go on; `None` where nothing more is to go.
+    pub(crate) next: Option<EntryId>,
+}
+
 /// Where a group's cursor is to stand, found by a reader.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cursor {
@@ -156,6 +181,8 @@ pub(crate) enum Cursor {
     Earliest,
     /// After everything that the core has appended.
     Latest,
+    /// At an id of a stream that there was not when it was looked for.
+    OfNew { id: EntryId },
     /// At an id, with the number of entries ever appended up to it.
     At { stream: StreamNumber, id: EntryId, ordinal: u64 },
 }
@@ -203,6 +230,34 @@ pub(crate) enum Command {
         settings: StreamSettings,
         reply: Reply<StreamInfo>,
     },
+    /// Answers whether it was done: not where only a new name is wanted, and the name is taken.
+    RenameStream {
+        name: StreamName,
+        to: StreamName,
+        replace: bool,
+        reply: Reply<bool>,
+    },
+    SetLastId {
+        name: StreamName,
+        to: SetLastId,
+        reply: Reply<()>,
+    },
+    /// Seconds, and names of one producer, that are remembered of requests that are to be appended once.
+    ConfigureOnce {
+        name: StreamName,
+        to: (Option<u32>, Option<u32>),
+        reply: Reply<()>,
+    },
+    OnceInfo {
+        name: StreamName,
+        reply: Reply<Option<OnceInfo>>,
+    },
+    /// Answers whether it was set: the stream may be gone, or the condition may not hold.
+    SetExpiry {
+        name: StreamName,
+        to: SetExpiry,
+        reply: Reply<bool>,
+    },
     DeleteStream {
         name: StreamName,
         reply: Reply<()>,
@@ -211,6 +266,10 @@ pub(crate) enum Command {
     Trim {
         trim: PreparedTrim,
         reply: Reply<bool>,
+    },
+    TrimSingly {
+        trim: SingleTrim,
+        reply: Reply<SingleTrimmed>,
     },
     /// Answers how many still existed.
     DeleteEntries {
@@ -221,6 +280,8 @@ pub(crate) enum Command {
     CreateGroup {
         key: GroupKey,
         cursor: Option<Cursor>,
+        /// Entries that count as read, where that is told.
+        reads: Option<u64>,
         settings: GroupSettings,
         create_stream: bool,
         reply: Reply<GroupInfo>,
@@ -228,6 +289,11 @@ pub(crate) enum Command {
     /// The streams that are not to keep everything.
     BeginSegment {
         reply: Reply<()>,
+    },
+    /// Answers how many there were.
+    DeleteStreams {
+        names: Vec<StreamName>,
+        reply: Reply<u64>,
     },
     /// Answers the set of files with the position up to which the log is synced then.
     BackupPoint {
@@ -259,6 +325,8 @@ pub(crate) enum Command {
     Seek {
         key: GroupKey,
         cursor: Cursor,
+        /// Entries that count as read afterwards, where that is told.
+        reads: Option<u64>,
         dry_run: bool,
         reply: Reply<SeekAnswer>,
     },
@@ -306,8 +374,18 @@ pub(crate) enum Command {
         reply: Reply<Vec<PendingInfo>>,
     },
     Claim {
-        request: Box<Claim>,
+        prepared: Box<PreparedClaim>,
         reply: Reply<ClaimAnswer>,
+    },
+    /// Answers how many were released.
+    Release {
+        prepared: Box<PreparedRelease>,
+        reply: Reply<u64>,
+    },
+    /// Shows a consumer, which is made where it is missing, once more what it holds.
+    Reread {
+        request: ListPending,
+        reply: Reply<RereadAnswer>,
     },
     /// Makes a consumer where it is missing; answers whether it was.
     AddConsumer {
@@ -318,6 +396,7 @@ pub(crate) enum Command {
     RemoveConsumer {
         key: GroupKey,
         consumer: ConsumerName,
+        held: HeldEntries,
         reply: Reply<u64>,
     },
     /// A reader fetched what exhausted entries hold.
@@ -331,6 +410,7 @@ pub(crate) enum Command {
         to: RedriveTo,
         reply: Reply<super::api::Redriven>,
     },
+    Transact(Box<dyn Transact>),
     Shutdown {
         reply: Reply<()>,
     },
@@ -350,6 +430,40 @@ pub(crate) struct ClaimAnswer {
     pub(crate) grants: Grants,
     pub(crate) gone: Vec<EntryId>,
     pub(crate) next: Option<EntryId>,
+}
+
+/// A claim with what stored bytes tell of it.
+#[derive(Debug)]
+pub(crate) struct PreparedClaim {
+    pub(crate) request: Claim,
+    /// Named entries that exist, in id order, where they are to be taken even if they are not pending.
+    pub(crate) forced: Vec<Deliverable>,
+    /// Where the cursor is to stand at least.
+    pub(crate) cursor: Option<Cursor>,
+}
+
+/// A release with what stored bytes tell of it.
+#[derive(Debug)]
+pub(crate) struct PreparedRelease {
+    pub(crate) request: Release,
+    /// Named entries that exist, in id order, where they are to be released even if they are not pending.
+    pub(crate) forced: Vec<Deliverable>,
+}
+
+/// Answer to a [`Command::Reread`].
+#[derive(Debug)]
+pub(crate) struct RereadAnswer {
+    pub(crate) grants: Grants,
+    pub(crate) gone: Vec<EntryId>,
+}
+
+/// What becomes of the entries that a removed consumer held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeldEntries {
+    /// They go back to the group.
+    Back,
+    /// They are no longer pending, and do not come again.
+    Dropped,
 }
 
 /// What the core wants read from stored bytes, to come back as a command.

@@ -14,16 +14,33 @@ use crate::clock::Now;
 use crate::format::block::{BlockBuilder, BlockMeta};
 use crate::format::record::{self, Effect};
 use crate::storage::{FRAME_COST_BASE, FrameParts, Record, block_cost, record_cost};
-use crate::types::{EntryId, EntryKind, StreamNumber};
+use crate::types::{EntryId, EntryKind, StreamName, StreamNumber};
 
 /// What readers are shown once a commit is durable, beside its blocks.
 #[derive(Debug)]
 pub(crate) enum Show {
     Created(Arc<StreamView>),
     Deleted(Arc<StreamView>),
+    Renamed(Arc<StreamView>, StreamName),
+    Reached(Arc<StreamView>, EntryId),
     Trimmed(Arc<StreamView>, EntryId),
     EntriesDeleted(Arc<StreamView>, Vec<(EntryId, u32)>),
     FilesReplaced(Replacement),
+}
+
+impl Show {
+    /// The stream that it is about, where it is one.
+    pub(crate) fn view(&self) -> Option<&Arc<StreamView>> {
+        match self {
+            Self::Created(view)
+            | Self::Deleted(view)
+            | Self::Renamed(view, _)
+            | Self::Reached(view, _)
+            | Self::Trimmed(view, _)
+            | Self::EntriesDeleted(view, _) => Some(view),
+            Self::FilesReplaced(_) => None,
+        }
+    }
 }
 
 /// A block of a commit, for the core to offer to groups once it is durable.
@@ -49,6 +66,8 @@ pub(crate) struct Commit {
     pub(crate) before: Option<CapturedState>,
     /// Whether a new segment begins with it.
     pub(crate) roll: bool,
+    /// Whether nobody may see a part of it: a transaction is in it.
+    pub(crate) together: bool,
 }
 
 /// A state, and where it goes.
@@ -71,6 +90,7 @@ pub(crate) struct CommitBuilder {
     cost: u64,
     sync: bool,
     roll: bool,
+    together: bool,
     shows: Vec<Show>,
     releases: Vec<Release>,
 }
@@ -83,6 +103,7 @@ impl Default for CommitBuilder {
             cost: FRAME_COST_BASE,
             sync: false,
             roll: false,
+            together: false,
             shows: Vec::new(),
             releases: Vec::new(),
         }
@@ -105,6 +126,18 @@ impl CommitBuilder {
     /// Says that what it holds must be synced before it is answered.
     pub(crate) fn require_sync(&mut self) {
         self.sync = true;
+    }
+    /// Says that nobody may see a part of it.
+    pub(crate) fn keep_together(&mut self) {
+        self.together = true;
+    }
+    /// The blocks of a stream as far as they are filled, in order.
+    pub(crate) fn blocks_of(&self, stream: StreamNumber) -> impl Iterator<Item = (BlockMeta, bytes::Bytes)> {
+        let blocks = self.items.iter().filter_map(move |item| match item {
+            Item::Block { view, builder } if view.number == stream => Some(builder),
+            _ => None,
+        });
+        blocks.map(|builder| builder.clone().finish())
     }
     /// Says that it begins a new segment, which takes so much room.
     pub(crate) fn begin_segment(&mut self, cost: u64) {
@@ -164,7 +197,7 @@ impl CommitBuilder {
 
     /// Closes the commit.
     pub(crate) fn finish(&mut self, number: u64, now: Now, clean_stop: bool) -> Commit {
-        let CommitBuilder { items, sync, roll, shows, releases, .. } = std::mem::take(self);
+        let CommitBuilder { items, sync, roll, together, shows, releases, .. } = std::mem::take(self);
         let mut blocks = Vec::new();
         let mut records = Vec::with_capacity(items.len());
         for item in items {
@@ -180,7 +213,7 @@ impl CommitBuilder {
             }
         }
         let frame = FrameParts { now, records, clean_stop };
-        Commit { number, frame, blocks, sync, shows, releases, before: None, roll }
+        Commit { number, frame, blocks, sync, shows, releases, before: None, roll, together }
     }
 }
 

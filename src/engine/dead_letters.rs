@@ -96,7 +96,7 @@ impl Letters {
     /// A page of letters, and where to go on.
     async fn page(&self, range: IdRange, max: usize) -> Result<(Vec<Letter>, Option<EntryId>)> {
         let Some(view) = &self.view else { return Ok((Vec::new(), None)) };
-        let read = Read { range, entries_max: max.min(LETTERS_PER_STEP), ..Read::all(view.name.clone()) };
+        let read = Read { range, entries_max: max.min(LETTERS_PER_STEP), ..Read::all(view.name()) };
         match self.engine.read(read).await {
             Ok(page) => Ok((page.entries.iter().filter_map(|e| self.letter(e)).collect(), page.next)),
             Err(gone) if gone.reason() == Reason::StreamNotFound => Ok((Vec::new(), None)),

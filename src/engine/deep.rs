@@ -163,7 +163,7 @@ impl Deep<'_> {
         let mut letters: BTreeMap<StreamName, Arc<StreamView>> = BTreeMap::new();
         for slot in core.groups.values() {
             let Some(view) = views.get(&slot.group.stream) else { continue };
-            let name = dead_letter_stream(&view.name, &slot.group.name, &slot.group.settings);
+            let name = dead_letter_stream(&view.name(), &slot.group.name, &slot.group.settings);
             if let Some(view) = core.names.get(&name).and_then(|number| views.get(number)) {
                 letters.insert(name, Arc::clone(view));
             }
@@ -217,10 +217,10 @@ impl Deep<'_> {
             Ok(found) => {
                 let found: Vec<EntryId> = found.unwrap_or_default().iter().map(|entry| entry.id).collect();
                 for id in ids.iter().filter(|id| !found.contains(id)) {
-                    self.flaw(format!("entry {id} of stream {}, {what}, is not there", view.name));
+                    self.flaw(format!("entry {id} of stream {}, {what}, is not there", view.name()));
                 }
             }
-            Err(error) => self.flaw(format!("entries of stream {}, {what}, cannot be read: {error}", view.name)),
+            Err(error) => self.flaw(format!("entries of stream {}, {what}, cannot be read: {error}", view.name())),
         }
     }
 }

@@ -1,13 +1,18 @@
 //! Delivery through the handle: pulls, consume sessions, claims. Fetches the bytes of what the core granted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::api::{Claim, Claimed, Delivered, Delivery, Pull};
-use super::command::{Command, Deliver, DeliverAnswer, Grants, GroupKey, PreparedCandidates, Receiver};
+use super::api::{Claim, Claimed, Delivered, Delivery, ListPending, Pull, Release, Reread, StartAt};
+use super::command::{
+    Command, Deliver, DeliverAnswer, Grant, Grants, GroupKey, PreparedCandidates, PreparedClaim, PreparedRelease,
+    Receiver,
+};
 use super::handle::{Engine, check_count, group_key};
+use super::reader::candidate_key;
 use super::view::StreamView;
 use crate::error::{Error, Result};
-use crate::group::DeliveryRequest;
+use crate::group::{Deliverable, DeliveryRequest};
 use crate::limits;
 use crate::types::{ConsumerName, DeliveryNumber, EntryId, GroupName, StoredEntry, StreamName};
 
@@ -19,12 +24,22 @@ const SESSION_WAIT_MS: u64 = 60_000;
 impl Engine {
     /// Asks for entries of a group; waits where there are none. An empty delivery says that the wait is over.
     pub async fn pull(&self, request: Pull) -> Result<Delivery> {
+        self.pull_whole(request, None).await
+    }
+
+    /// The same, but what others hold for at least so long is taken over first, oldest first, and before that what was
+    /// released, in the order of that. Those stay pending also where new entries are not to. Waits for that to come, too.
+    pub async fn pull_idle(&self, request: Pull, idle_min: Duration) -> Result<Delivery> {
+        self.pull_whole(request, Some(idle_min.as_millis() as u64)).await
+    }
+
+    async fn pull_whole(&self, request: Pull, claim_idle_ms: Option<u64>) -> Result<Delivery> {
         check_count("entries_max", request.entries_max, limits::PAGE_ENTRIES_MAX)?;
         if request.wait > limits::PULL_WAIT_MAX {
             return Err(Error::invalid("wait", format!("at most {} s", limits::PULL_WAIT_MAX.as_secs())));
         }
         let key = group_key(&request.stream, &request.group);
-        let want = wanted(request.entries_max, request.bytes_max, request.no_ack);
+        let want = DeliveryRequest { claim_idle_ms, ..wanted(request.entries_max, request.bytes_max, request.no_ack) };
         let wait_ms = request.wait.as_millis() as u64;
         let granted = self.deliver(&key, Receiver::Consumer(request.consumer), want, wait_ms).await?;
         granted.unwrap_or_else(|| Ok(Delivery::default()))
@@ -49,10 +64,53 @@ impl Engine {
         } else {
             super::handle::check_ids(request.ids.len())?;
         }
-        let mut answer = self.ask(|reply| Command::Claim { request: Box::new(request), reply }).await?;
+        let prepared = Box::new(self.prepare_claim(request).await?);
+        let mut answer = self.ask(|reply| Command::Claim { prepared, reply }).await?;
         answer.grants.keep();
         let delivery = self.fetch(answer.grants).await?;
         Ok(Claimed { delivery, gone: answer.gone, next: answer.next })
+    }
+
+    async fn prepare_claim(&self, request: Claim) -> Result<PreparedClaim> {
+        let options = &request.options;
+        let (mut forced, mut cursor) = (Vec::new(), None);
+        if options.force {
+            forced = self.deliverable(&request.stream, &request.ids).await?;
+        }
+        if let Some(id) = options.cursor_min {
+            cursor = Some(self.cursor(self.view(&request.stream)?, StartAt::After(id)).await?);
+        }
+        Ok(PreparedClaim { request, forced, cursor })
+    }
+
+    /// Those of these entries that exist, in id order.
+    async fn deliverable(&self, stream: &StreamName, ids: &[EntryId]) -> Result<Vec<Deliverable>> {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        let view = self.view(stream)?;
+        let found = self.read_with(move |reader, disk| reader.entries(&view, &ids, disk)).await?;
+        let of = |e: &StoredEntry| Deliverable {
+            id: e.id,
+            size: e.bytes.len() as u32,
+            key: candidate_key(e.kind, &e.bytes),
+        };
+        Ok(found.iter().map(of).collect())
+    }
+
+    /// Takes entries from whoever holds them, for others to take over; answers how many.
+    pub async fn release(&self, request: Release) -> Result<u64> {
+        super::handle::check_ids(request.ids.len())?;
+        let forced = if request.force { self.deliverable(&request.stream, &request.ids).await? } else { Vec::new() };
+        let prepared = Box::new(PreparedRelease { request, forced });
+        self.ask(|reply| Command::Release { prepared, reply }).await
+    }
+
+    /// Shows a consumer once more what it holds of these ids: what exists counts as delivered again.
+    pub async fn reread(&self, request: ListPending) -> Result<Reread> {
+        check_count("entries_max", request.entries_max, limits::PAGE_ENTRIES_MAX)?;
+        let answer = self.ask(|reply| Command::Reread { request, reply }).await?;
+        Ok(Reread { delivery: self.fetch(answer.grants).await?, gone: answer.gone })
     }
 
     /// Entries for an asker; `None` when the wait is over.
@@ -107,6 +165,7 @@ impl Engine {
     async fn fetch(&self, mut grants: Grants) -> Result<Delivery> {
         let mut ids: Vec<EntryId> = grants.entries.iter().map(|g| g.id).collect();
         ids.sort_unstable();
+        ids.dedup();
         let view = Arc::clone(&grants.view);
         let found = self.read_with(move |reader, disk| reader.entries(&view, &ids, disk)).await?;
         let entry_of = |id: EntryId| -> Option<StoredEntry> {
@@ -114,7 +173,8 @@ impl Engine {
         };
         let entries = grants.entries.iter().filter_map(|grant| {
             let entry = entry_of(grant.id)?;
-            Some(Delivered { entry, deliveries: grant.deliveries, failures: grant.failures })
+            let Grant { deliveries, failures, before, .. } = *grant;
+            Some(Delivered { entry, deliveries, failures, before })
         });
         let delivery = Delivery { delivery: grants.delivery, entries: entries.collect(), lease_ms: grants.lease_ms };
         grants.keep();
@@ -124,7 +184,7 @@ impl Engine {
 
 /// What an asker wants; the core bounds it further by what fits a commit.
 fn wanted(entries_max: usize, bytes_max: usize, no_ack: bool) -> DeliveryRequest {
-    DeliveryRequest { entries_max, bytes_max, no_ack, parked_max: usize::MAX }
+    DeliveryRequest { entries_max, bytes_max, no_ack, parked_max: usize::MAX, claim_idle_ms: None }
 }
 
 /// An open consume session: what it is handed is fenced by it. Dropping it counts as losing it: what it holds is

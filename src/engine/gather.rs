@@ -10,7 +10,7 @@ use std::vec;
 use super::api::{Publish, Published};
 use super::command::{Command, PreparedPublish, Run, RunPublished};
 use super::handle::Engine;
-use super::publish::{check, prepared};
+use super::publish::{check, check_once, prepared};
 use super::reply::{self, Answer};
 use crate::error::{Error, Result};
 use crate::limits;
@@ -79,7 +79,15 @@ impl Gathered {
 impl Engine {
     /// Checks a request and puts it behind the others; a refused one leaves them as they are.
     pub fn gather(&self, gathered: &mut Gathered, mut publish: Publish) -> Result<()> {
-        if let Publish { ids: IdRequest::Auto, expected: None, producer: None, dedup_by_event_id: false, .. } = publish
+        check_once(&publish)?;
+        if let Publish {
+            ids: IdRequest::Auto,
+            expected: None,
+            producer: None,
+            once: None,
+            dedup_by_event_id: false,
+            ..
+        } = publish
         {
             let Publish { stream, entries, durability, create_stream, .. } = &mut publish;
             let plain = Plain { stream, durability: *durability, create_stream: *create_stream };
@@ -120,7 +128,7 @@ impl Engine {
         while !gathered.runs.is_empty() {
             let piece = gathered.next_piece(self.piece_cost_max());
             let (count, (reply, answer)) = (piece.iter().map(Run::requests).sum(), reply::channel());
-            match self.0.shared.offer(Command::PublishEach { runs: piece, reply }) {
+            match self.offer(Command::PublishEach { runs: piece, reply }) {
                 Ok(None) => parts.push(Part::Asked { count, answer }),
                 Ok(Some(command)) => {
                     let Command::PublishEach { runs, .. } = command else { break };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::api::{
     Acknowledge, CreateGroup, Extend, GroupInfo, ListPending, Nack, PendingInfo, Seeked, Settled, StartAt,
 };
-use super::command::{Command, Cursor};
+use super::command::{Command, Cursor, HeldEntries};
 use super::handle::{Engine, check_count, check_ids, group_key};
 use super::publish::prepare;
 use super::view::StreamView;
@@ -16,13 +16,23 @@ use crate::types::{ConsumerName, EntryId, GroupName, GroupSettings, IdRange, Str
 impl Engine {
     /// Makes a group.
     pub async fn create_group(&self, request: CreateGroup) -> Result<GroupInfo> {
+        self.create_group_counted(request, None).await
+    }
+
+    /// Makes a group, and says how many entries count as read, as Redis counts them.
+    pub async fn create_group_counted(&self, request: CreateGroup, reads: Option<u64>) -> Result<GroupInfo> {
         let cursor = match self.view(&request.stream) {
             Ok(view) => Some(self.cursor(view, request.start).await?),
-            Err(_) => None,
+            Err(_) => match request.start {
+                StartAt::Earliest | StartAt::Latest => None,
+                StartAt::After(id) => Some(Cursor::OfNew { id }),
+                StartAt::Time(ms) => Some(Cursor::OfNew { id: before(ms) }),
+            },
         };
         let CreateGroup { stream, group, settings, create_stream, .. } = request;
         let key = group_key(&stream, &group);
-        let info = self.ask(|reply| Command::CreateGroup { key, cursor, settings, create_stream, reply }).await?;
+        let info =
+            self.ask(|reply| Command::CreateGroup { key, cursor, reads, settings, create_stream, reply }).await?;
         Ok(self.completed(info).await)
     }
 
@@ -93,9 +103,21 @@ impl Engine {
         to: StartAt,
         dry_run: bool,
     ) -> Result<Seeked> {
+        self.seek_group_counted(stream, group, to, None, dry_run).await
+    }
+
+    /// Moves a group's cursor, and says how many entries count as read then, as Redis counts them.
+    pub async fn seek_group_counted(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        to: StartAt,
+        reads: Option<u64>,
+        dry_run: bool,
+    ) -> Result<Seeked> {
         let cursor = self.cursor(self.view(stream)?, to).await?;
         let key = group_key(stream, group);
-        let answer = self.ask(|reply| Command::Seek { key, cursor, dry_run, reply }).await?;
+        let answer = self.ask(|reply| Command::Seek { key, cursor, reads, dry_run, reply }).await?;
         Ok(Seeked {
             from: answer.from.0,
             to: answer.to.0,
@@ -105,12 +127,12 @@ impl Engine {
     }
 
     /// Where a start stands in the stream.
-    async fn cursor(&self, view: Arc<StreamView>, start: StartAt) -> Result<Cursor> {
+    pub(super) async fn cursor(&self, view: Arc<StreamView>, start: StartAt) -> Result<Cursor> {
         let id = match start {
             StartAt::Earliest => return Ok(Cursor::Earliest),
             StartAt::Latest => return Ok(Cursor::Latest),
             StartAt::After(id) => id,
-            StartAt::Time(ms) => EntryId::new(ms, 0).prev().unwrap_or_default(),
+            StartAt::Time(ms) => before(ms),
         };
         let stream = view.number;
         let ordinal = self.on_reader_thread(move |reader| reader.ordinal_after(&view, id)).await?;
@@ -179,7 +201,28 @@ impl Engine {
         group: &GroupName,
         consumer: &ConsumerName,
     ) -> Result<u64> {
-        let key = group_key(stream, group);
-        self.ask(|reply| Command::RemoveConsumer { key, consumer: consumer.clone(), reply }).await
+        self.part_with_consumer(stream, group, consumer, HeldEntries::Back).await
     }
+
+    /// Removes a consumer, and with it what it holds: those entries are no longer pending and do not come again.
+    /// Answers how many.
+    pub async fn drop_consumer(&self, stream: &StreamName, group: &GroupName, consumer: &ConsumerName) -> Result<u64> {
+        self.part_with_consumer(stream, group, consumer, HeldEntries::Dropped).await
+    }
+
+    async fn part_with_consumer(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        consumer: &ConsumerName,
+        held: HeldEntries,
+    ) -> Result<u64> {
+        let key = group_key(stream, group);
+        self.ask(|reply| Command::RemoveConsumer { key, consumer: consumer.clone(), held, reply }).await
+    }
+}
+
+/// The last id before a moment.
+fn before(ms: u64) -> EntryId {
+    EntryId::new(ms, 0).prev().unwrap_or_default()
 }

@@ -15,6 +15,7 @@ use super::reader::{Disk, Reader};
 use super::reply::{self, Answer, Reply};
 use super::shared::Shared;
 use super::threads::Threads;
+use super::transaction::Lent;
 use super::view::StreamView;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Reason, Result};
@@ -33,8 +34,10 @@ pub(super) struct Inner {
     pub(super) folder: LogFolder,
     pool: Mutex<Option<Pool>>,
     threads: Mutex<Option<Threads>>,
-    report: RecoveryReport,
+    report: Arc<RecoveryReport>,
     resumed: Option<LogPosition>,
+    /// The core, in a transaction.
+    lent: Option<Arc<Lent>>,
     /// Held as long as the engine runs.
     store: Mutex<Option<Store>>,
 }
@@ -85,9 +88,25 @@ impl Engine {
             folder: parts.folder.clone(),
             pool: Mutex::new(Some(parts.pool.clone())),
             threads: Mutex::new(None),
-            report: parts.report.clone(),
+            report: Arc::new(parts.report.clone()),
             resumed: parts.resumed,
+            lent: None,
             store: Mutex::new(store),
+        }))
+    }
+
+    /// A handle for the length of a transaction; it keeps nothing running.
+    pub(super) fn in_transaction(&self, lent: &Arc<Lent>) -> Self {
+        Self(Arc::new(Inner {
+            shared: Arc::clone(&self.0.shared),
+            reader: Arc::clone(&self.0.reader),
+            folder: self.0.folder.clone(),
+            pool: Mutex::new(None),
+            threads: Mutex::new(None),
+            report: Arc::clone(&self.0.report),
+            resumed: self.0.resumed,
+            lent: Some(Arc::clone(lent)),
+            store: Mutex::new(None),
         }))
     }
 
@@ -169,7 +188,18 @@ impl Engine {
     }
 
     pub(super) fn send(&self, command: Command) -> Result<()> {
-        self.0.shared.send(command)
+        match self.offer(command)? {
+            None => Ok(()),
+            Some(_) => Err(Error::overloaded("the queue of commands")),
+        }
+    }
+
+    /// Hands a command to the core; a full queue gives it back.
+    pub(super) fn offer(&self, command: Command) -> Result<Option<Command>> {
+        match &self.0.lent {
+            Some(lent) => lent.decide(command).map(|()| None),
+            None => self.0.shared.offer(command),
+        }
     }
 
     /// Sends a command and waits for its answer.
@@ -188,7 +218,19 @@ impl Engine {
     }
 
     pub(super) fn view(&self, stream: &StreamName) -> Result<Arc<StreamView>> {
-        self.0.shared.catalogue.get(stream).ok_or_else(|| Error::stream_not_found(stream))
+        let found = match &self.0.lent {
+            Some(lent) => lent.view(stream),
+            None => self.0.shared.catalogue.get(stream),
+        };
+        found.ok_or_else(|| Error::stream_not_found(stream))
+    }
+
+    /// Names of streams in order, after a name, with a prefix.
+    pub(super) fn names(&self, prefix: &str, after: Option<&StreamName>, max: usize) -> Vec<StreamName> {
+        match &self.0.lent {
+            Some(lent) => lent.names(prefix, after, max),
+            None => self.0.shared.catalogue.names(prefix, after, max),
+        }
     }
 
     /// Reads from memory where that suffices, else on a reader thread.
@@ -211,6 +253,9 @@ impl Engine {
         &self,
         work: impl FnOnce(&Reader) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        if self.0.lent.is_some() {
+            return work(&self.0.reader);
+        }
         let reader = Arc::clone(&self.0.reader);
         let answer = match &*self.0.pool.lock() {
             Some(pool) => pool.run(move || work(&reader))?,

@@ -1,4 +1,4 @@
-//! The log thread's work, one commit at a time: write, sync, show to readers, answer.
+//! The log thread's work: write the commits that wait, sync them together, then show each to readers and answer it.
 //!
 //! **This is where it is decided when a publish is answered**: [`LogStep::write`] releases a commit's answers after
 //! its frame was written and, unless everything in it is of durability `os`, synced. Invariant **L1**: nothing of a
@@ -10,11 +10,12 @@ use std::sync::atomic::Ordering;
 use crossbeam::channel::Sender;
 
 use super::cache::BlockCache;
-use super::commit::{CapturedState, Commit, Show};
+use super::commit::{CapturedState, Commit, CommitBlock, Show};
+use super::reply::Release;
 use super::shared::Shared;
 use crate::error::Result;
 use crate::faults::Fault;
-use crate::storage::{Appended, Log, ResumeAt};
+use crate::storage::{Appended, Log, ResumeAt, SealedSegment};
 
 /// The log with what hangs on it.
 pub(crate) struct LogStep {
@@ -22,6 +23,21 @@ pub(crate) struct LogStep {
     shared: Arc<Shared>,
     cache: Arc<BlockCache>,
     captured: Sender<Captured>,
+}
+
+/// A commit that was appended, and is to be shown and answered once it is durable.
+struct Written {
+    number: u64,
+    /// The segment that ended before it.
+    rolled: Option<SealedSegment>,
+    /// Unset where it had nothing to append, or was shown.
+    appended: Option<Appended>,
+    blocks: Vec<CommitBlock>,
+    sync: bool,
+    shows: Vec<Show>,
+    releases: Vec<Release>,
+    before: Option<CapturedState>,
+    together: bool,
 }
 
 /// A state and its place in the log, which is synced beyond it.
@@ -37,44 +53,51 @@ impl LogStep {
         step
     }
 
-    /// Makes a commit durable, tells the core by `announce`, then releases its answers, in this order: whoever has an
-    /// answer and asks again finds a core that knows. After a failure nothing is announced or released, now or later.
-    pub(crate) fn write(&mut self, commit: Commit, announce: impl FnOnce()) -> Result<()> {
-        let Commit { frame, blocks, sync, shows, releases, before, roll, .. } = commit;
-        if roll && let Some(sealed) = self.log.roll(frame.now)? {
-            self.shared.catalogue.seal(&sealed);
-        }
-        let faults = self.shared.options.faults;
-        let hasty = faults.has(Fault::AnswerBeforeSync);
-        let appended = if frame.records.is_empty() && !frame.clean_stop { None } else { Some(self.log.append(frame)?) };
-        let early = faults.has(Fault::ShowBeforeSync);
-        if early && let Some(appended) = &appended {
-            self.show_blocks(appended, &blocks);
-        }
-        if sync && !hasty {
-            self.sync()?;
-        }
-        if let (Some(appended), Some(state)) = (&appended, before) {
-            self.hand_to_keeper(appended, state);
-        }
-        if let Some(appended) = &appended {
-            self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
-            if !early {
-                self.show_blocks(appended, &blocks);
+    /// Makes commits durable, those that are to be synced with one sync; tells the core by `announce` of each, then
+    /// releases its answers, in this order: whoever has an answer and asks again finds a core that knows. After a failure
+    /// nothing is announced or released, now or later.
+    pub(crate) fn write(&mut self, commits: impl Iterator<Item = Commit>, mut announce: impl FnMut(u64)) -> Result<()> {
+        let hasty = self.shared.options.faults.has(Fault::AnswerBeforeSync);
+        let mut unsynced = Vec::new();
+        for commit in commits {
+            let written = self.append(commit)?;
+            // What need not be synced waits for none, unless something before it does.
+            match written.sync || !unsynced.is_empty() {
+                true => unsynced.push(written),
+                false => self.finish(written, &mut announce),
             }
         }
-        self.note_positions();
-        for show in shows {
-            self.show(show);
-        }
-        announce();
-        for release in releases {
-            release();
-        }
-        if sync && hasty {
+        if !unsynced.is_empty() && !hasty {
             self.sync()?;
         }
-        Ok(())
+        let is_late = hasty && !unsynced.is_empty();
+        unsynced.into_iter().for_each(|written| self.finish(written, &mut announce));
+        if is_late { self.sync() } else { Ok(()) }
+    }
+
+    fn append(&mut self, commit: Commit) -> Result<Written> {
+        let Commit { number, frame, blocks, sync, shows, releases, before, roll, together } = commit;
+        let rolled = if roll { self.log.roll(frame.now)? } else { None };
+        let appended = if frame.records.is_empty() && !frame.clean_stop { None } else { Some(self.log.append(frame)?) };
+        if appended.is_some() {
+            self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut written = Written { number, rolled, appended, blocks, sync, shows, releases, before, together };
+        if self.shared.options.faults.has(Fault::ShowBeforeSync) {
+            self.show_all(&mut written);
+        }
+        Ok(written)
+    }
+
+    /// Shows what is durable, says so and answers.
+    fn finish(&mut self, mut written: Written, announce: &mut impl FnMut(u64)) {
+        if let (Some(appended), Some(state)) = (&written.appended, written.before.take()) {
+            self.hand_to_keeper(appended, state);
+        }
+        self.note_positions();
+        self.show_all(&mut written);
+        announce(written.number);
+        written.releases.into_iter().for_each(|release| release());
     }
 
     fn hand_to_keeper(&self, appended: &Appended, state: CapturedState) {
@@ -86,10 +109,35 @@ impl LogStep {
         }
     }
 
-    fn show_blocks(&self, appended: &Appended, blocks: &[super::commit::CommitBlock]) {
+    /// Shows a commit, once.
+    fn show_all(&self, written: &mut Written) {
+        let (appended, shows) = (written.appended.take(), std::mem::take(&mut written.shows));
+        if let Some(sealed) = written.rolled.take() {
+            self.shared.catalogue.seal(&sealed);
+        }
+        if !written.together {
+            appended.iter().for_each(|appended| self.show_blocks(appended, &written.blocks));
+            return shows.into_iter().for_each(|show| self.show(show));
+        }
+        let mut placed = Vec::new();
+        if let Some(appended) = &appended {
+            self.seal(appended);
+            for (place, block) in appended.blocks.iter().zip(&written.blocks) {
+                self.cache.insert(place, block.content.clone());
+                placed.push((*place, Arc::clone(&block.view)));
+            }
+        }
+        self.shared.catalogue.show_together(&placed, shows);
+    }
+
+    fn seal(&self, appended: &Appended) {
         if let Some(sealed) = &appended.sealed {
             self.shared.catalogue.seal(sealed);
         }
+    }
+
+    fn show_blocks(&self, appended: &Appended, blocks: &[CommitBlock]) {
+        self.seal(appended);
         for (place, block) in appended.blocks.iter().zip(blocks) {
             self.cache.insert(place, block.content.clone());
             block.view.show(*place);
@@ -103,6 +151,8 @@ impl LogStep {
                 self.shared.catalogue.remove(&view);
                 view.end(self.shared.catalogue.files());
             }
+            Show::Renamed(view, to) => self.shared.catalogue.rename(&view, to),
+            Show::Reached(view, last) => view.reach(last),
             Show::Trimmed(view, before) => view.trim(self.shared.catalogue.files(), before),
             Show::EntriesDeleted(view, entries) => view.delete(entries.into_iter()),
             Show::FilesReplaced(replacement) => self.shared.catalogue.replace(&replacement),

@@ -7,6 +7,7 @@
 mod api;
 mod backup;
 mod cache;
+mod catalogue;
 mod command;
 mod commit;
 mod core;
@@ -36,10 +37,12 @@ pub mod stepped;
 mod streams;
 mod tail;
 mod threads;
+mod transaction;
 mod upkeep;
 mod view;
 
 pub use crate::storage::{BackupFile, BackupPlan};
+pub use crate::stream::{NodeLimits, OnceInfo, OnceSettings};
 pub use api::*;
 pub use backup::BackupSource;
 pub use deep::{DeepReport, verify_deep};
@@ -49,4 +52,5 @@ pub use handle::Engine;
 pub use options::EngineOptions;
 pub use parts::Replay;
 pub use tail::Tail;
+pub use transaction::TransactionRoom;
 pub use upkeep::{Rebuilt, rebuild, reclaim as reclaim_directory};

@@ -53,6 +53,7 @@ impl Engine {
 
 /// Checks what can be checked without the stream, and computes what the core needs to know.
 pub(super) fn prepare(request: Publish, options: &EngineOptions) -> Result<PreparedPublish> {
+    check_once(&request)?;
     let bytes = check(&request.entries, request.ids, options)?;
     Ok(prepared(request, bytes))
 }
@@ -60,6 +61,19 @@ pub(super) fn prepare(request: Publish, options: &EngineOptions) -> Result<Prepa
 pub(super) fn prepared(request: Publish, bytes: usize) -> PreparedPublish {
     let hash = if request.producer.is_some() { content_hash(&request) } else { 0 };
     PreparedPublish { request, bytes, hash }
+}
+
+/// Checks the name by which a request is remembered, where it has one.
+pub(super) fn check_once(request: &Publish) -> Result<()> {
+    let Some(once) = &request.once else { return Ok(()) };
+    let is_name = |name: &[u8]| (1..=limits::NAME_BYTES_MAX).contains(&name.len());
+    if !is_name(&once.producer) || !is_name(&once.name) {
+        return Err(Error::invalid("once", format!("names have 1 to {} bytes", limits::NAME_BYTES_MAX)));
+    }
+    if request.entries.len() != 1 || request.ids != IdRequest::Auto {
+        return Err(Error::invalid("once", "goes with one entry whose id is given to it"));
+    }
+    Ok(())
 }
 
 /// Checks what can be checked without the stream; answers the bytes of all entries.

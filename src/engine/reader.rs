@@ -229,7 +229,7 @@ impl Reader {
         if block.first >= bound {
             return Ok(less_gone(block.first_ordinal, block.first.prev()));
         }
-        let entry = self.view_of(block, Disk::Allowed)?.and_then(|v| v.entries_from(bound).next());
+        let entry = self.view_of(view, block, Disk::Allowed)?.and_then(|v| v.entries_from(bound).next());
         let end = block.first_ordinal + u64::from(block.count);
         Ok(entry.map_or_else(|| less_gone(end, Some(block.last)), |e| less_gone(e.ordinal, e.id.prev())))
     }
@@ -267,7 +267,7 @@ impl Reader {
             measure.add(view, (block.first, block.last), u64::from(block.count), u64::from(block.bytes));
             return Ok(());
         }
-        let entries = self.view_of(block, Disk::Allowed)?.into_iter().flat_map(|v| v.entries());
+        let entries = self.view_of(view, block, Disk::Allowed)?.into_iter().flat_map(|v| v.entries());
         let mut entries: Vec<BlockEntry> = entries.filter(|e| e.id >= range.first && e.id < range.last).collect();
         view.retain_existing(&mut entries, |e| e.id);
         measure.entries += entries.len() as u64;
@@ -284,6 +284,32 @@ impl Reader {
                 done => return done,
             }
         }
+    }
+
+    /// Where the logical node begins that the first entry at or above this id is in; the id itself where there is none.
+    /// Entries that are gone mark no beginnings: a node counts to the one before it where its first entry is gone.
+    pub(crate) fn node_at(&self, view: &StreamView, id: EntryId) -> Result<EntryId> {
+        self.steadily(|| {
+            let above = IdRange { first: id, last: EntryId::MAX };
+            let first =
+                self.cursor(view, above, false, Disk::Allowed).next_block()?.unwrap_or_default().into_iter().next();
+            let Some(first) = first else { return Ok(id) };
+            if first.node_start {
+                return Ok(first.id);
+            }
+            let trimmed = view.extent().trimmed_before;
+            let Some(last) = first.id.prev().filter(|last| *last >= trimmed) else { return Ok(trimmed) };
+            let mut below = self.cursor(view, IdRange { first: trimmed, last }, true, Disk::Allowed);
+            loop {
+                let entries = below.next_block()?.unwrap_or_default();
+                if let Some(start) = entries.iter().find(|entry| entry.node_start) {
+                    return Ok(start.id);
+                }
+                if entries.is_empty() {
+                    return Ok(trimmed);
+                }
+            }
+        })
     }
 
     /// The smallest id such that the entries from it on fit the bounds; `None` where everything does. Only the block in
@@ -336,7 +362,7 @@ impl Reader {
         range: IdRange,
         budget: &mut Budget,
     ) -> Result<Option<EntryId>> {
-        let entries = self.view_of(block, Disk::Allowed)?.into_iter().flat_map(|v| v.entries());
+        let entries = self.view_of(view, block, Disk::Allowed)?.into_iter().flat_map(|v| v.entries());
         let mut entries: Vec<BlockEntry> = entries.filter(|e| e.id >= range.first && e.id <= range.last).collect();
         view.retain_existing(&mut entries, |e| e.id);
         for entry in entries.iter().rev() {
@@ -349,21 +375,17 @@ impl Reader {
         Ok(None)
     }
 
-    /// The smallest id from which on no entry was appended before this wall time; `None` where all are younger.
+    /// The first existing entry that was appended at this wall time or later, `MAX` where there is none; `None` where no
+    /// entry is before it.
     pub(crate) fn bound_younger(&self, view: &StreamView, oldest_ms: u64) -> Result<Option<EntryId>> {
         self.steadily(|| {
-            let mut from = Some(view.extent().trimmed_before);
-            let mut old = false;
+            let begin = view.extent().trimmed_before;
+            let (mut from, mut old) = (Some(begin), false);
             while let Some(place) = from.and_then(|from| view.place_after(&self.files, from)) {
                 let blocks = self.blocks_of(view, place)?;
                 for block in blocks.iter().filter(|b| Some(b.last) >= from) {
-                    if block.append_ms >= oldest_ms {
-                        return Ok(old.then_some(block.first));
-                    }
-                    if block.several_times
-                        && let Some(young) = self.first_since(block, oldest_ms)?
-                    {
-                        return Ok(Some(young));
+                    if let Some(young) = self.first_since(view, block, oldest_ms)? {
+                        return Ok((old || young > block.first.max(begin)).then_some(young));
                     }
                     old = true;
                 }
@@ -373,10 +395,21 @@ impl Reader {
         })
     }
 
-    /// The first entry of a block that was appended at this wall time or later.
-    fn first_since(&self, block: &BlockRef, oldest_ms: u64) -> Result<Option<EntryId>> {
-        let entries = self.view_of(block, Disk::Allowed)?.into_iter().flat_map(|v| v.entries());
-        Ok(entries.into_iter().find(|e| e.append_ms >= oldest_ms).map(|e| e.id))
+    /// The first existing entry of a block that was appended at this wall time or later. The block is read only where its
+    /// time is not that of every entry, or what is young of it may be gone.
+    fn first_since(&self, view: &StreamView, block: &BlockRef, oldest_ms: u64) -> Result<Option<EntryId>> {
+        let BlockRef { first, last, append_ms, several_times, .. } = *block;
+        if !several_times && append_ms < oldest_ms {
+            return Ok(None);
+        }
+        let is_whole = first >= view.extent().trimmed_before && view.deleted_in(IdRange { first, last }).0 == 0;
+        if !several_times && is_whole {
+            return Ok(Some(first));
+        }
+        let entries = self.view_of(view, block, Disk::Allowed)?.into_iter().flat_map(|v| v.entries());
+        let mut young: Vec<BlockEntry> = entries.filter(|e| e.append_ms >= oldest_ms).collect();
+        view.retain_existing(&mut young, |e| e.id);
+        Ok(young.first().map(|e| e.id))
     }
 
     /// A walk over the existing entries of a range, a block at a time.
@@ -405,8 +438,8 @@ impl Reader {
         Ok(blocks)
     }
 
-    fn view_of(&self, block: &BlockRef, disk: Disk) -> Result<Option<BlockView>> {
-        let content: Bytes = match self.cache.get(block) {
+    fn view_of(&self, view: &StreamView, block: &BlockRef, disk: Disk) -> Result<Option<BlockView>> {
+        let content: Bytes = match view.unwritten(block).or_else(|| self.cache.get(block)) {
             Some(content) => {
                 self.hits.fetch_add(1, Ordering::Relaxed);
                 content
@@ -469,7 +502,7 @@ impl Cursor<'_> {
                 return Ok(None);
             };
             self.advance(range, &block);
-            let Some(view) = self.reader.view_of(&block, self.disk)? else { return Ok(None) };
+            let Some(view) = self.reader.view_of(self.view, &block, self.disk)? else { return Ok(None) };
             let entries = if block.first < range.first { view.entries_from(range.first) } else { view.entries() };
             let mut entries: Vec<BlockEntry> = entries.take_while(|e| e.id <= range.last).collect();
             self.view.retain_existing(&mut entries, |e| e.id);

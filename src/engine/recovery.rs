@@ -74,6 +74,19 @@ fn replay_effect(core: &mut Core, effect: Effect) -> Result<()> {
             slot.view.end(core.shared.catalogue.files());
         }
         Effect::StreamUpdated(e) => stream(core, e.stream)?.settings = e.settings,
+        Effect::StreamRenamed(e) => {
+            let view = core.rename_in_maps(e.stream, &e.name).ok_or_else(|| unknown_stream(e.stream))?;
+            core.shared.catalogue.rename(&view, e.name);
+        }
+        Effect::LastIdSet(e) => {
+            stream(core, e.stream)?.apply_last_id(&e);
+            core.streams[&e.stream].view.reach(e.last);
+        }
+        Effect::ExpirySet(e) => {
+            if !core.apply_expiry(e.stream, e.at_ms) {
+                return Err(unknown_stream(e.stream));
+            }
+        }
         Effect::Trimmed(e) => {
             stream(core, e.stream)?.apply_trim(&e);
             core.streams[&e.stream].view.trim(core.shared.catalogue.files(), e.before);
@@ -84,6 +97,8 @@ fn replay_effect(core: &mut Core, effect: Effect) -> Result<()> {
         }
         Effect::RequestRemembered(e) => stream(core, e.stream)?.apply_request(&e),
         Effect::EventIdsRemembered(e) => stream(core, e.stream)?.apply_event_ids(&e),
+        Effect::OnceRemembered(e) => stream(core, e.stream)?.once.remember(&e),
+        Effect::OnceConfigured(e) => stream(core, e.stream)?.once.configure(&e),
         Effect::GroupCreated(e) => {
             stream(core, e.stream)?;
             core.add_group(Group::create(&e));
@@ -100,6 +115,15 @@ fn replay_effect(core: &mut Core, effect: Effect) -> Result<()> {
         Effect::Settled(e) => group(core, e.group)?.apply_settled(&e),
         Effect::Returned(e) => group(core, e.group)?.apply_returned(&e),
         Effect::Extended(e) => group(core, e.group)?.apply_extended(&e),
+        Effect::Claimed(e) => {
+            core.next_delivery = core.next_delivery.max(e.delivery.0 + 1);
+            group(core, e.group)?.apply_claimed(&e);
+        }
+        Effect::Released(e) => {
+            core.next_delivery = core.next_delivery.max(e.delivery.0 + e.entries.len() as u64);
+            group(core, e.group)?.apply_released(&e);
+        }
+        Effect::ReadsCounted(e) => group(core, e.group)?.reads_offset = e.offset,
         Effect::Revived(e) => group(core, e.group)?.apply_revived(&e),
         Effect::FilesReplaced(e) => core.apply_files_replaced(&e),
     }

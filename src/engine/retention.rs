@@ -53,7 +53,7 @@ impl Retainer {
         for stream in retained {
             match self.trim(&stream).await {
                 Err(error) if error.reason() == Reason::Corrupt => {
-                    let stream = &stream.view.name;
+                    let stream = stream.view.name();
                     tracing::warn!(%stream, %error, "retention cannot be kept because of damage");
                 }
                 // Full queues and stops: there is a next time, or none is needed.

@@ -6,13 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::{Mutex, RwLock};
 
+use super::catalogue::Catalogue;
 use super::command::Command;
 use super::options::EngineOptions;
 use super::reply::{Release, Reply};
-use super::view::Catalogue;
 use crate::clock::Clock;
 use crate::error::{Error, Reason, Result};
 use crate::limits;
+use crate::stream::{NodeLimits, OnceSettings};
+
+/// Entries and bytes after which a logical node ends, unless set otherwise.
+const NODE_ENTRIES: u64 = 100;
+const NODE_BYTES: u64 = 4096;
 
 /// Shared by all parts of one engine.
 pub(crate) struct Shared {
@@ -24,6 +29,10 @@ pub(crate) struct Shared {
     /// How many backups are being taken; no file of the log is removed meanwhile.
     pub(crate) pins: Mutex<usize>,
     pub(crate) counters: Counters,
+    /// Where logical nodes end: after so many entries, and after so many bytes; zero for no such bound.
+    pub(crate) node_limits: (AtomicU64, AtomicU64),
+    /// How streams that are made remember requests that are to be appended once.
+    pub(crate) once_settings: Mutex<OnceSettings>,
     /// Called once the engine has stopped.
     pub(crate) stopped: Mutex<Vec<Release>>,
     queued_bytes: AtomicUsize,
@@ -81,6 +90,8 @@ impl Shared {
             reclaims: ReclaimRequests::default(),
             pins: Mutex::new(0),
             counters: Counters::default(),
+            node_limits: (AtomicU64::new(NODE_ENTRIES), AtomicU64::new(NODE_BYTES)),
+            once_settings: Mutex::default(),
             stopped: Mutex::default(),
             queued_bytes: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
@@ -89,6 +100,17 @@ impl Shared {
             indexing: AtomicBool::new(false),
             failure: RwLock::new(None),
         }
+    }
+
+    /// Where logical nodes end from now on.
+    pub(crate) fn node_limits(&self) -> NodeLimits {
+        let (entries, bytes) = &self.node_limits;
+        NodeLimits { entries: entries.load(Ordering::Relaxed), bytes: bytes.load(Ordering::Relaxed) }
+    }
+
+    /// How streams that are made from now on remember requests that are to be appended once.
+    pub(crate) fn once_settings(&self) -> OnceSettings {
+        *self.once_settings.lock()
     }
 
     /// Hands a command to the core. A full queue is `OVERLOADED`: the caller may try again.
@@ -190,6 +212,7 @@ impl Command {
         match self {
             Self::PublishEach { runs, .. } => runs.iter().map(|run| run.publish.bytes).sum(),
             Self::Acknowledge { publish, .. } => publish.iter().map(|r| r.bytes).sum(),
+            Self::Transact(transaction) => transaction.bytes(),
             _ => 0,
         }
     }

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use super::commit::Commit;
 use super::handle::Engine;
 use super::options::EngineOptions;
 use super::parts::{Parts, run_job};
@@ -23,6 +24,9 @@ pub struct Stepped {
     parts: Parts,
     engine: Engine,
     retainer: Arc<Retainer>,
+    /// Commits written with one sync at most, and those that wait for it.
+    together: usize,
+    handed: Vec<Commit>,
 }
 
 impl Stepped {
@@ -49,7 +53,7 @@ impl Stepped {
         let parts = Parts::open(files, log_options, index, options, clock, salts, &mut |_| ())?;
         let engine = Engine::over(&parts, None);
         let retainer = Arc::new(Retainer::new(&parts.shared, &parts.reader));
-        Ok(Self { parts, engine, retainer })
+        Ok(Self { parts, engine, retainer, together: 1, handed: Vec::new() })
     }
 
     /// The handle.
@@ -62,16 +66,35 @@ impl Stepped {
         &self.parts.report
     }
 
-    /// Takes what waits in the queue, without writing anything; says whether there was anything.
+    /// From now on each command is a commit of its own, and up to so many of them are written with one sync, as they are
+    /// where the log is busy.
+    pub fn write_together(&mut self, commits: usize) {
+        self.together = commits;
+    }
+
+    /// Takes what waits in the queue; says whether there was anything. Writes only where the room in the allocated files
+    /// is short.
     pub fn step_core(&mut self) -> bool {
+        self.take_commands(Self::make_room)
+    }
+
+    /// The same, without writing anything: what finds no room is refused.
+    pub fn decide(&mut self) {
+        self.take_commands(|_| ());
+    }
+
+    fn take_commands(&mut self, make_room: fn(&mut Self)) -> bool {
         let now = self.parts.shared.clock.now();
         self.parts.core.on_timer(now);
         let mut any = false;
         while let Ok(command) = self.parts.commands.try_recv() {
-            self.make_room();
+            make_room(self);
             self.parts.shared.took(&command);
             self.parts.core.handle(command, now);
             any = true;
+            if self.together > 1 {
+                break;
+            }
         }
         for job in self.parts.core.take_jobs() {
             run_job(job, &self.parts.reader, &self.parts.shared);
@@ -91,13 +114,18 @@ impl Stepped {
         }
     }
 
-    /// Writes one commit, where there is one; says whether there was.
+    /// Writes one commit, where there is one, or several together; says whether there was any.
     pub fn step_log(&mut self) -> bool {
         let now = self.parts.shared.clock.now();
-        let Some(commit) = self.parts.core.take_commit(now) else { return false };
-        let number = commit.number;
+        self.handed.extend(self.parts.core.take_commit(now));
+        if self.handed.is_empty() {
+            return false;
+        }
+        if self.handed.len() < self.together && !self.parts.commands.is_empty() {
+            return true;
+        }
         let Parts { core, log, shared, .. } = &mut self.parts;
-        if let Err(error) = log.write(commit, || core.on_durable(number, now)) {
+        if let Err(error) = log.write(self.handed.drain(..), |number| core.on_durable(number, now)) {
             shared.fail(&error);
             core.on_failed();
         }

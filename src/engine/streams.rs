@@ -1,19 +1,24 @@
 //! Streams through the handle: catalogue, pages, trims, deletes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::api::{Page, Read, StreamInfo, Trim, TrimTo, Trimmed};
-use super::command::{Command, PreparedTrim};
+use super::api::{Page, Read, References, SetExpiry, SetLastId, StreamInfo, Trim, TrimTo, Trimmed};
+use super::command::{Command, PreparedTrim, SingleTrim};
 use super::handle::{Engine, check_count, check_ids};
 use super::reader::Reader;
 use super::view::{Extent, StreamView};
 use crate::error::{Error, Reason, Result};
 use crate::format::record::DeletedEntry;
 use crate::limits;
+use crate::stream::{NodeLimits, OnceInfo, OnceSettings};
 use crate::types::{EntryId, IdRange, StoredEntry, StreamName, StreamSettings};
 
 /// How often a trim is measured again because something else was trimmed or deleted meanwhile.
 const TRIM_TRIES: usize = 16;
+
+/// Entries that a trim looks at in one go where it looks at each.
+const CANDIDATES_PER_STEP: usize = 2048;
 
 impl Engine {
     /// Makes a stream.
@@ -38,19 +43,19 @@ impl Engine {
 
     /// Whether there is a stream of that name.
     pub fn has_stream(&self, name: &StreamName) -> bool {
-        self.0.shared.catalogue.get(name).is_some()
+        self.view(name).is_ok()
     }
 
     /// The names of all streams that start with the prefix, in order.
     pub fn stream_names(&self, prefix: &str) -> Vec<StreamName> {
-        self.0.shared.catalogue.names(prefix, None, usize::MAX)
+        self.names(prefix, None, usize::MAX)
     }
 
     /// Streams in name order, after the given name, with names that start with the prefix.
     pub async fn streams(&self, prefix: &str, after: Option<&StreamName>, max: usize) -> Result<Vec<StreamInfo>> {
         check_count("max", max, limits::PAGE_ENTRIES_MAX)?;
         let mut found = Vec::new();
-        for name in self.0.shared.catalogue.names(prefix, after, max) {
+        for name in self.names(prefix, after, max) {
             match self.stream(&name).await {
                 Ok(info) => found.push(info),
                 Err(gone) if gone.reason() == Reason::StreamNotFound => {}
@@ -67,9 +72,57 @@ impl Engine {
         Ok(self.stream(name).await.unwrap_or(info))
     }
 
+    /// Gives a stream another name, with its entries, ids and groups; a stream that has that name is deleted in the same
+    /// commit where it may be replaced. Answers whether it was done: not where the name is taken and may not be replaced.
+    /// Who waits in one of its groups is told that the group is gone.
+    pub async fn rename_stream(&self, name: &StreamName, to: StreamName, replace: bool) -> Result<bool> {
+        self.ask(|reply| Command::RenameStream { name: name.clone(), to, replace, reply }).await
+    }
+
+    /// Moves the last id of a stream up without an entry, and sets the numbers that it tells. `ID_NOT_GREATER` where its
+    /// last id is above that one: ids are not given out again.
+    pub async fn set_last_id(&self, name: &StreamName, to: SetLastId) -> Result<()> {
+        self.ask(|reply| Command::SetLastId { name: name.clone(), to, reply }).await
+    }
+
+    /// Says how long, in seconds, and how many of one producer a stream remembers of requests that are to be appended once
+    /// (see [`super::OnceName`]); unset: as before. Where that changes anything, it forgets those before.
+    pub async fn configure_once(&self, name: &StreamName, window_s: Option<u32>, names_max: Option<u32>) -> Result<()> {
+        let to = (window_s, names_max);
+        self.ask(|reply| Command::ConfigureOnce { name: name.clone(), to, reply }).await
+    }
+
+    /// What a stream remembers of such requests; `None` where it never had one, as far as is known, nor other settings
+    /// than streams have at first.
+    pub async fn once_info(&self, name: &StreamName) -> Result<Option<OnceInfo>> {
+        self.ask(|reply| Command::OnceInfo { name: name.clone(), reply }).await
+    }
+
+    /// How streams remember such requests that are made from now on.
+    pub fn once_settings(&self) -> OnceSettings {
+        self.0.shared.once_settings()
+    }
+
+    /// Sets how streams remember such requests that are made from now on, until the engine stops.
+    pub fn set_once_settings(&self, settings: OnceSettings) {
+        *self.0.shared.once_settings.lock() = settings;
+    }
+
+    /// Sets when a stream goes by itself, with its entries and groups: then or within the second after, and also where
+    /// the engine stopped meanwhile. It goes at once where that time has come. Answers whether it was set: not where there
+    /// is no such stream or the condition does not hold.
+    pub async fn set_expiry(&self, name: &StreamName, to: SetExpiry) -> Result<bool> {
+        self.ask(|reply| Command::SetExpiry { name: name.clone(), to, reply }).await
+    }
+
     /// Deletes a stream with its entries and groups.
     pub async fn delete_stream(&self, name: &StreamName) -> Result<()> {
         self.ask(|reply| Command::DeleteStream { name: name.clone(), reply }).await
+    }
+
+    /// Deletes those of some streams that there are, in one commit, with their entries and groups; answers how many.
+    pub async fn delete_streams(&self, names: Vec<StreamName>) -> Result<u64> {
+        self.ask(|reply| Command::DeleteStreams { names, reply }).await
     }
 
     /// A page of a stream.
@@ -93,10 +146,21 @@ impl Engine {
 
     /// Drops the oldest entries of a stream.
     pub async fn trim(&self, request: Trim) -> Result<Trimmed> {
+        self.trim_whole(request, None).await
+    }
+
+    /// Trims by whole logical nodes only, which costs less: what is asked for is the least that is kept. Drops so many
+    /// entries at most.
+    pub async fn trim_nodes(&self, request: Trim, dropped_max: u64) -> Result<Trimmed> {
+        let length = self.stream_counts(&request.stream).await?.length;
+        self.trim_whole(request, Some(Nodes { dropped_max, length })).await
+    }
+
+    async fn trim_whole(&self, request: Trim, nodes: Option<Nodes>) -> Result<Trimmed> {
         let view = self.view(&request.stream)?;
         for _ in 0..TRIM_TRIES {
             let (measured, to) = (Arc::clone(&view), request.to);
-            let found = self.on_reader_thread(move |reader| prepare_trim(reader, &measured, to)).await?;
+            let found = self.on_reader_thread(move |reader| prepare_trim(reader, &measured, to, nodes)).await?;
             let Some((trim, trimmed)) = found else {
                 let first = self.first_readable(view, IdRange::ALL).await?.map(|e| e.id);
                 return Ok(Trimmed { first, ..Trimmed::default() });
@@ -108,6 +172,47 @@ impl Engine {
             }
         }
         Err(Error::overloaded("the stream's list of trims and deletes"))
+    }
+
+    /// Trims entry by entry, with a look at what groups have of each, and drops so many at most: an entry that stays does
+    /// not keep those behind it, and where a number of entries or bytes is to be kept, they go in its place. Answers how
+    /// many went. Much is dropped in several commits, of which a crash may leave the first ones only.
+    pub async fn trim_by_references(
+        &self,
+        stream: &StreamName,
+        to: TrimTo,
+        references: References,
+        dropped_max: u64,
+    ) -> Result<u64> {
+        let view = self.view(stream)?;
+        let (mut after, mut dropped) = (view.extent().trimmed_before.prev().unwrap_or_default(), 0);
+        // Mostly little is to go, as after each of many appends.
+        let mut step = CANDIDATES_PER_STEP / 32;
+        loop {
+            let seen = Arc::clone(&view);
+            let read = move |reader: &Reader, disk| reader.candidates(&seen, after, step, false, disk);
+            let (candidates, _) = self.read_with(read).await?;
+            let dropped_max = dropped_max - dropped;
+            let trim = SingleTrim { stream: view.number, to, references, dropped_max, after, candidates };
+            let trimmed = self.ask(|reply| Command::TrimSingly { trim, reply }).await?;
+            dropped += trimmed.dropped;
+            match trimmed.next {
+                Some(next) => (after, step) = (next, CANDIDATES_PER_STEP),
+                None => return Ok(dropped),
+            }
+        }
+    }
+
+    /// Where logical nodes end, in which [`Engine::trim_nodes`] counts.
+    pub fn node_limits(&self) -> NodeLimits {
+        self.0.shared.node_limits()
+    }
+
+    /// Sets where logical nodes end that are begun from now on, in all streams, until the engine stops.
+    pub fn set_node_limits(&self, limits: NodeLimits) {
+        let (entries, bytes) = &self.0.shared.node_limits;
+        entries.store(limits.entries, Ordering::Relaxed);
+        bytes.store(limits.bytes, Ordering::Relaxed);
     }
 
     /// Deletes single entries; answers how many existed.
@@ -127,8 +232,19 @@ impl Engine {
     }
 }
 
+/// That a trim drops whole logical nodes only.
+#[derive(Clone, Copy)]
+struct Nodes {
+    dropped_max: u64,
+    /// Entries of the stream.
+    length: u64,
+}
+
+/// A trim that was measured, and what goes by it.
+type Measured = Option<(PreparedTrim, Trimmed)>;
+
 /// Where a trim comes to, and what goes by it; `None` where nothing does.
-fn prepare_trim(reader: &Reader, view: &StreamView, to: TrimTo) -> Result<Option<(PreparedTrim, Trimmed)>> {
+fn prepare_trim(reader: &Reader, view: &StreamView, to: TrimTo, nodes: Option<Nodes>) -> Result<Measured> {
     let extent = view.extent();
     let bound = match to {
         TrimTo::BeforeId(id) => Some(id),
@@ -136,7 +252,27 @@ fn prepare_trim(reader: &Reader, view: &StreamView, to: TrimTo) -> Result<Option
         TrimTo::KeepEntries(count) => reader.bound_keeping(view, count, u64::MAX)?,
         TrimTo::KeepBytes(bytes) => reader.bound_keeping(view, u64::MAX, bytes)?,
     };
-    bound.map_or(Ok(None), |bound| prepare_trim_before(reader, view, &extent, bound))
+    match (bound, nodes) {
+        (None, _) => Ok(None),
+        (Some(bound), None) => prepare_trim_before(reader, view, &extent, bound),
+        (Some(bound), Some(nodes)) => prepare_trim_of_nodes(reader, view, &extent, bound, nodes),
+    }
+}
+
+fn prepare_trim_of_nodes(
+    reader: &Reader,
+    view: &StreamView,
+    extent: &Extent,
+    bound: EntryId,
+    nodes: Nodes,
+) -> Result<Measured> {
+    let measured = prepare_trim_before(reader, view, extent, reader.node_at(view, bound)?)?;
+    if measured.as_ref().is_none_or(|(_, trimmed)| trimmed.entries <= nodes.dropped_max) {
+        return Ok(measured);
+    }
+    let kept_min = nodes.length.saturating_sub(nodes.dropped_max);
+    let Some(most) = reader.bound_keeping(view, kept_min, u64::MAX)? else { return Ok(None) };
+    prepare_trim_before(reader, view, extent, reader.node_at(view, most.min(bound))?)
 }
 
 /// What a trim before an id drops, of a stream as it was seen, without what is first afterwards; `None` where it drops
@@ -146,7 +282,7 @@ pub(super) fn prepare_trim_before(
     view: &StreamView,
     extent: &Extent,
     bound: EntryId,
-) -> Result<Option<(PreparedTrim, Trimmed)>> {
+) -> Result<Measured> {
     let before = clamp(bound, extent);
     if before <= extent.trimmed_before {
         return Ok(None);

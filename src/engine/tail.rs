@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use event_listener::Event;
+
 use super::api::TailFrom;
 use super::handle::{Engine, check_count};
 use super::view::StreamView;
@@ -30,6 +32,37 @@ impl Engine {
     }
 }
 
+/// That somebody waits for a stream of a name.
+struct Awaits<'a> {
+    engine: &'a Engine,
+    stream: &'a StreamName,
+    event: Arc<Event>,
+}
+
+impl Engine {
+    /// Waits until there is a stream of that name. Fails with `DRAINING` when the engine stops.
+    pub async fn appears(&self, stream: &StreamName) -> Result<()> {
+        let event = self.0.shared.catalogue.await_name(stream);
+        let awaits = Awaits { engine: self, stream, event };
+        loop {
+            let listener = awaits.event.listen();
+            if self.has_stream(stream) {
+                return Ok(());
+            }
+            if self.0.shared.is_draining() {
+                return Err(Error::draining());
+            }
+            listener.await;
+        }
+    }
+}
+
+impl Drop for Awaits<'_> {
+    fn drop(&mut self) {
+        self.engine.0.shared.catalogue.forgo(self.stream);
+    }
+}
+
 impl Tail {
     /// The next entries, at least one; waits where there is none yet. Fails with `STREAM_NOT_FOUND` when the stream
     /// is deleted and with `DRAINING` when the engine stops. A later call goes on after the last entry returned.
@@ -40,7 +73,7 @@ impl Tail {
             let listener = self.view.listen();
             let extent = self.view.extent();
             if extent.gone {
-                return Err(Error::stream_not_found(&self.view.name));
+                return Err(Error::stream_not_found(self.view.name()));
             }
             if let Some(first) = self.position.next().filter(|first| *first <= extent.last) {
                 let (view, range) = (Arc::clone(&self.view), IdRange { first, last: extent.last });

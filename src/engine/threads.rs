@@ -1,5 +1,6 @@
 //! The threads of an engine: few, named, supervised. A panic in one ends all writing.
 
+use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -92,7 +93,7 @@ impl Threads {
         let keeper = spawn_beside("synapse-index", move || keeper.run())?;
         let writer = Writer { step: log, shared: Arc::clone(&shared) };
         let log = spawn("synapse-log", &shared, move || writer.run(&to_write, &events))?;
-        let runner = Runner { core, shared: Arc::clone(&shared), commands, commits, done, pool, reader };
+        let runner = Runner { core, shared: Arc::clone(&shared), commands, commits, done, pool, reader, handed: 0 };
         let core = spawn("synapse-core", &shared, move || runner.run())?;
         Ok(Self {
             core: Some(core),
@@ -152,6 +153,8 @@ struct Runner {
     done: Receiver<LogEvent>,
     pool: Pool,
     reader: Arc<Reader>,
+    /// What the last commit that was handed over takes.
+    handed: u64,
 }
 
 impl Runner {
@@ -200,8 +203,12 @@ impl Runner {
                 break;
             }
             let Ok(command) = self.commands.try_recv() else { break };
+            let is_long = matches!(command, Command::Transact(_));
             self.handle(command, now);
             any = true;
+            if is_long {
+                break;
+            }
         }
         any
     }
@@ -225,15 +232,25 @@ impl Runner {
         }
     }
 
+    /// Whether what was gathered is better gathered on than handed over: while the log writes, commits that are no smaller
+    /// than the one before them follow, to be synced together, and two large ones at most.
+    fn waits(&self) -> bool {
+        let (in_flight, cost) = (self.core.in_flight(), self.core.commit_cost());
+        match in_flight {
+            0 => false,
+            1 if cost >= HANDOVER_BYTES => false,
+            limits::COMMITS_IN_FLIGHT_MAX.. => true,
+            _ => cost < self.handed || cost >= HANDOVER_BYTES,
+        }
+    }
+
     fn hand_over(&mut self, now: Now) -> bool {
         let mut any = false;
         loop {
-            let in_flight = self.core.in_flight();
-            let waits = in_flight >= limits::COMMITS_IN_FLIGHT_MAX
-                || (in_flight > 0 && self.core.commit_cost() < HANDOVER_BYTES);
-            if waits {
+            if self.waits() {
                 return any;
             }
+            self.handed = self.core.commit_cost();
             let Some(commit) = self.core.take_commit(now) else { return any };
             if self.commits.send(commit).is_err() {
                 self.shared.fail(&Error::internal("the log thread is gone"));
@@ -284,8 +301,8 @@ impl Writer {
             let timeout = if unsynced_since.is_some() { IDLE_SYNC_DELAY } else { WAIT_MAX };
             let result = match commits.recv_timeout(timeout) {
                 Ok(commit) => {
-                    let number = commit.number;
-                    self.step.write(commit, || drop(events.send(LogEvent::Durable(number))))
+                    let all = iter::once(commit).chain(commits.try_iter());
+                    self.step.write(all, |number| drop(events.send(LogEvent::Durable(number))))
                 }
                 Err(RecvTimeoutError::Timeout) => self.step.sync(),
                 Err(RecvTimeoutError::Disconnected) => break,

@@ -2,32 +2,47 @@
 //!
 //! A [`StreamView`] holds references to blocks of the live segment and, in short, which sealed files have more; never
 //! entries. Readers take a short read lock to copy references; the log thread takes the write lock to add. Invariant **E1**: nothing stands in a view before its commit is
-//! durable at its durability.
+//! durable at its durability, but in those that only a transaction has.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ops::Bound;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use event_listener::{Event, EventListener};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
 
-use super::sealed::{FileNumber, Replacement, SealedFiles, Span, SpanList};
-use crate::format::block::{BlockRef, FileSpan};
-use crate::storage::{FileId, SealedSegment};
+use super::commit::Show;
+use super::sealed::{FileNumber, SealedFiles, Span, SpanList};
+use crate::format::block::{BlockMeta, BlockRef, FileSpan};
+use crate::storage::FileId;
 use crate::stream::DeletedIds;
+use crate::stream::Stream;
 use crate::types::{EntryId, IdRange, StreamName, StreamNumber};
 
 /// What readers see of one stream.
 #[derive(Debug)]
 pub(crate) struct StreamView {
-    pub(crate) name: StreamName,
+    name: RwLock<StreamName>,
     pub(crate) number: StreamNumber,
     state: RwLock<ViewState>,
     changed: Event,
+    ahead: Option<Ahead>,
 }
 
+/// What makes a view one of a transaction: it sees what is not written yet, too.
+#[derive(Debug)]
+struct Ahead {
+    /// What everybody sees of the stream, which gains meanwhile what is ahead of it.
+    durable: Arc<StreamView>,
+    /// The contents of the blocks that are ahead.
+    contents: Vec<Bytes>,
+}
+
+/// The file of blocks that are not written yet; they are told apart by their offsets.
+const UNWRITTEN: FileId = FileId(u64::MAX);
+
 #[derive(Debug, Default)]
-struct ViewState {
+pub(super) struct ViewState {
     gone: bool,
     last: EntryId,
     appended: u64,
@@ -88,7 +103,42 @@ const BLOCKS_PER_STEP: usize = 64;
 
 impl StreamView {
     pub(crate) fn new(name: StreamName, number: StreamNumber) -> Arc<Self> {
-        Arc::new(Self { name, number, state: RwLock::default(), changed: Event::new() })
+        Arc::new(Self { name: RwLock::new(name), number, state: RwLock::default(), changed: Event::new(), ahead: None })
+    }
+
+    /// What a transaction sees of a stream: what everybody sees, and these blocks that are not durable yet, as far as the
+    /// stream as it is now still has them.
+    pub(crate) fn ahead(durable: &Arc<Self>, stream: &Stream, blocks: Vec<(BlockMeta, Bytes)>) -> Arc<Self> {
+        let place = |(at, (meta, content)): (usize, &(BlockMeta, Bytes))| {
+            meta.at(UNWRITTEN, at as u32, content.len() as u32, 0)
+        };
+        let state = ViewState {
+            last: stream.last,
+            appended: stream.appended,
+            trimmed_before: stream.trimmed_before,
+            removals: stream.removals,
+            deleted: stream.deleted.clone(),
+            live: blocks.iter().enumerate().map(place).filter(|block| block.last >= stream.trimmed_before).collect(),
+            ..ViewState::default()
+        };
+        let contents = blocks.into_iter().map(|(_, content)| content).collect();
+        let ahead = Some(Ahead { durable: Arc::clone(durable), contents });
+        let (name, number) = (RwLock::new(stream.name.clone()), durable.number);
+        Arc::new(Self { name, number, state: RwLock::new(state), changed: Event::new(), ahead })
+    }
+
+    /// The content of a block that is not written yet.
+    pub(crate) fn unwritten(&self, block: &BlockRef) -> Option<Bytes> {
+        let ahead = self.ahead.as_ref().filter(|_| block.file == UNWRITTEN)?;
+        ahead.contents.get(block.offset as usize).cloned()
+    }
+
+    /// What the stream is called now.
+    pub(crate) fn name(&self) -> StreamName {
+        self.name.read().clone()
+    }
+    pub(super) fn rename(&self, to: StreamName) {
+        *self.name.write() = to;
     }
 
     /// Wakes up after the next change; to be made before looking, so that none is missed.
@@ -110,12 +160,16 @@ impl StreamView {
 
     /// Adds a durable block and wakes readers.
     pub(crate) fn show(&self, block: BlockRef) {
-        {
-            let mut s = self.state.write();
-            s.last = s.last.max(block.last);
-            s.appended = block.first_ordinal + u64::from(block.count);
-            s.live.push_back(block);
-        }
+        self.state.write().show(block);
+        self.wake();
+    }
+
+    /// To change several views at once.
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, ViewState> {
+        self.state.write()
+    }
+    /// Wakes everybody who listens.
+    pub(super) fn wake(&self) {
         self.changed.notify(usize::MAX);
     }
 
@@ -142,7 +196,7 @@ impl StreamView {
     }
 
     /// Replaces the blocks of a segment, now sealed, by one span; says whether the stream still has any of it.
-    fn seal(&self, number: FileNumber, span: &FileSpan) -> bool {
+    pub(super) fn seal(&self, number: FileNumber, span: &FileSpan) -> bool {
         let mut s = self.state.write();
         if !s.live.is_empty() {
             s.layouts += 1;
@@ -161,7 +215,7 @@ impl StreamView {
 
     /// Puts what rewritten files hold of this stream, in any order, in the place of what was in these files. The caller
     /// sees to it that it is the same entries but those that are trimmed or deleted.
-    fn replace(&self, files: &SealedFiles, old: &[FileId], new: &[FileSpan]) {
+    pub(super) fn replace(&self, files: &SealedFiles, old: &[FileId], new: &[FileSpan]) {
         let old: Vec<FileNumber> = old.iter().map(|file| files.number(*file)).collect();
         let mut s = self.state.write();
         s.layouts += 1;
@@ -174,46 +228,34 @@ impl StreamView {
         }
     }
 
+    /// Publishes that the last id is a greater one, without an entry.
+    pub(crate) fn reach(&self, last: EntryId) {
+        self.state.write().reach(last);
+    }
+
     /// Publishes a trim.
     pub(crate) fn trim(&self, files: &SealedFiles, before: EntryId) {
-        let mut s = self.state.write();
-        if before <= s.trimmed_before {
-            return;
-        }
-        s.trimmed_before = before;
-        s.removals += 1;
-        s.deleted.forget_below(before);
-        s.spans.drop_below(before, files);
-        while s.live.front().is_some_and(|b| b.last < before) {
-            s.live.pop_front();
-        }
+        self.state.write().trim(files, before);
     }
 
     /// Publishes single deletes.
     pub(crate) fn delete(&self, entries: impl Iterator<Item = (EntryId, u32)>) {
-        let mut s = self.state.write();
-        for (id, bytes) in entries {
-            if id >= s.trimmed_before {
-                s.deleted.insert(id, bytes);
-            }
-        }
-        s.removals += 1;
+        self.state.write().delete(entries);
     }
 
     /// Publishes that the stream is gone: readers see nothing any more, and tails end.
     pub(crate) fn end(&self, files: &SealedFiles) {
-        {
-            let mut s = self.state.write();
-            s.spans.clear(files);
-            *s = ViewState { gone: true, ..ViewState::default() };
-        }
-        self.changed.notify(usize::MAX);
+        self.state.write().end(files);
+        self.wake();
     }
 
     /// Where the entries at or after an id are; `None` where there are none. A file that is named has some.
     pub(crate) fn place_after(&self, files: &SealedFiles, from: EntryId) -> Option<Place> {
         let s = self.state.read();
         let from = from.max(s.trimmed_before);
+        if let Some(place) = self.ahead.as_ref().and_then(|ahead| ahead.durable.place_after(files, from)) {
+            return Some(place);
+        }
         if let Some(place) = s.file_place(files, s.spans.ending_below(from)) {
             return Some(place);
         }
@@ -231,6 +273,9 @@ impl StreamView {
         let blocks: Vec<BlockRef> = s.live.range(start..end).filter(|b| b.last >= s.trimmed_before).copied().collect();
         if !blocks.is_empty() {
             return Some(Place::Blocks(blocks));
+        }
+        if let Some(ahead) = &self.ahead {
+            return ahead.durable.place_before(files, to).filter(|place| place.last() >= s.trimmed_before);
         }
         let at = s.spans.ending_below(to);
         s.file_place(files, at).or_else(|| s.file_place(files, at.checked_sub(1)?))
@@ -282,7 +327,66 @@ impl StreamView {
     }
 }
 
+impl Place {
+    /// The last entry that it may have.
+    fn last(&self) -> EntryId {
+        match self {
+            Self::Blocks(blocks) => blocks.last().map_or(EntryId::ZERO, |block| block.last),
+            Self::File(place) => place.last,
+        }
+    }
+}
+
 impl ViewState {
+    /// Adds a durable block.
+    pub(super) fn show(&mut self, block: BlockRef) {
+        self.last = self.last.max(block.last);
+        self.appended = block.first_ordinal + u64::from(block.count);
+        self.live.push_back(block);
+    }
+
+    /// Takes what a commit did to the stream.
+    pub(super) fn apply(&mut self, files: &SealedFiles, show: &Show) {
+        match show {
+            Show::Deleted(_) => self.end(files),
+            Show::Reached(_, last) => self.reach(*last),
+            Show::Trimmed(_, before) => self.trim(files, *before),
+            Show::EntriesDeleted(_, entries) => self.delete(entries.iter().copied()),
+            Show::Created(_) | Show::Renamed(..) | Show::FilesReplaced(_) => {}
+        }
+    }
+
+    fn reach(&mut self, last: EntryId) {
+        self.last = self.last.max(last);
+    }
+
+    fn trim(&mut self, files: &SealedFiles, before: EntryId) {
+        if before <= self.trimmed_before {
+            return;
+        }
+        self.trimmed_before = before;
+        self.removals += 1;
+        self.deleted.forget_below(before);
+        self.spans.drop_below(before, files);
+        while self.live.front().is_some_and(|b| b.last < before) {
+            self.live.pop_front();
+        }
+    }
+
+    fn delete(&mut self, entries: impl Iterator<Item = (EntryId, u32)>) {
+        for (id, bytes) in entries {
+            if id >= self.trimmed_before {
+                self.deleted.insert(id, bytes);
+            }
+        }
+        self.removals += 1;
+    }
+
+    fn end(&mut self, files: &SealedFiles) {
+        self.spans.clear(files);
+        *self = Self { gone: true, ..Self::default() };
+    }
+
     fn file_place(&self, files: &SealedFiles, at: usize) -> Option<Place> {
         let Span { file, last, .. } = self.spans.get(at)?;
         let before = at.checked_sub(1).and_then(|before| self.spans.get(before)).map(|span| span.last);
@@ -293,178 +397,4 @@ impl ViewState {
 fn short(file: FileNumber, span: &FileSpan) -> Span {
     // A file is far below 4 GiB.
     Span { file, last: span.last, bytes: u32::try_from(span.bytes).unwrap_or(u32::MAX) }
-}
-
-/// The streams that exist, durably, by name, and the sealed files that hold their entries.
-#[derive(Debug, Default)]
-pub(crate) struct Catalogue {
-    streams: RwLock<Streams>,
-    files: Arc<SealedFiles>,
-}
-
-#[derive(Debug, Default)]
-struct Streams {
-    by_name: BTreeMap<StreamName, Arc<StreamView>>,
-    by_number: HashMap<StreamNumber, Arc<StreamView>>,
-}
-
-impl Catalogue {
-    pub(crate) fn get(&self, name: &StreamName) -> Option<Arc<StreamView>> {
-        self.streams.read().by_name.get(name).cloned()
-    }
-    /// Wakes everybody who listens to a stream: the engine stops.
-    pub(crate) fn wake_all(&self) {
-        self.streams.read().by_number.values().for_each(|view| _ = view.changed.notify(usize::MAX));
-    }
-    /// The sealed files that views name.
-    pub(crate) fn files(&self) -> &Arc<SealedFiles> {
-        &self.files
-    }
-    /// Replaces the blocks of a sealed segment by spans, in the views of the streams that still exist.
-    pub(crate) fn seal(&self, sealed: &SealedSegment) {
-        let number = self.files.number(sealed.file);
-        let streams = self.streams.read();
-        let (mut taken, mut bytes) = (0, 0);
-        for span in &sealed.spans {
-            if streams.by_number.get(&span.stream).is_some_and(|view| view.seal(number, span)) {
-                taken += 1;
-                bytes += span.bytes;
-            }
-        }
-        self.files.took(number, taken, bytes);
-        self.files.settle(number, sealed);
-    }
-    /// Shows rewritten files in the place of others, and forgets those.
-    pub(crate) fn replace(&self, replacement: &Replacement) {
-        let Replacement { old, new, streams } = replacement;
-        let mut of_stream: HashMap<StreamNumber, Vec<FileSpan>> = HashMap::new();
-        for file in new {
-            file.spans.iter().for_each(|span| of_stream.entry(span.stream).or_default().push(*span));
-        }
-        let known = self.streams.read();
-        for view in streams.iter().filter_map(|stream| known.by_number.get(stream)) {
-            view.replace(&self.files, old, of_stream.get(&view.number).map_or(&[], Vec::as_slice));
-        }
-        drop(known);
-        for file in new {
-            self.files.settle(self.files.number(file.file), file);
-        }
-        self.files.note_replaced();
-        for file in old {
-            self.files.forget(*file);
-        }
-    }
-    pub(crate) fn by_number(&self, number: StreamNumber) -> Option<Arc<StreamView>> {
-        self.streams.read().by_number.get(&number).cloned()
-    }
-    /// All streams.
-    pub(crate) fn all(&self) -> Vec<Arc<StreamView>> {
-        self.streams.read().by_number.values().cloned().collect()
-    }
-    /// The numbers of all streams.
-    pub(crate) fn numbers(&self) -> Vec<StreamNumber> {
-        self.streams.read().by_number.keys().copied().collect()
-    }
-    pub(crate) fn insert(&self, view: Arc<StreamView>) {
-        let mut streams = self.streams.write();
-        streams.by_number.insert(view.number, Arc::clone(&view));
-        streams.by_name.insert(view.name.clone(), view);
-    }
-    /// Removes this very stream, not another of its name.
-    pub(crate) fn remove(&self, view: &StreamView) {
-        let mut streams = self.streams.write();
-        streams.by_number.remove(&view.number);
-        if streams.by_name.get(&view.name).is_some_and(|v| v.number == view.number) {
-            streams.by_name.remove(&view.name);
-        }
-    }
-    /// Names in order, after a name, with a prefix.
-    pub(crate) fn names(&self, prefix: &str, after: Option<&StreamName>, max: usize) -> Vec<StreamName> {
-        let streams = self.streams.read();
-        let start = match after {
-            Some(after) if after.as_str() >= prefix => Bound::Excluded(after.clone()),
-            _ => match StreamName::parse(prefix) {
-                Ok(prefix) => Bound::Included(prefix),
-                Err(_) => Bound::Unbounded,
-            },
-        };
-        streams
-            .by_name
-            .range((start, Bound::Unbounded))
-            .map(|(name, _)| name)
-            .take_while(|name| name.as_str().starts_with(prefix))
-            .take(max)
-            .cloned()
-            .collect()
-    }
-    pub(crate) fn len(&self) -> usize {
-        self.streams.read().by_name.len()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    use crate::types::LogPosition;
-
-    const STREAM: StreamNumber = StreamNumber(1);
-
-    fn span(file: u64, first: u64, last: u64) -> FileSpan {
-        let (first_ordinal, count, bytes) = (first, last + 1 - first, (last + 1 - first) * 10);
-        let (first, last) = (EntryId::new(first, 0), EntryId::new(last, 0));
-        FileSpan { file: FileId(file), stream: STREAM, first, last, first_ordinal, count, bytes }
-    }
-
-    fn sealed(file: u64, spans: Vec<FileSpan>) -> SealedSegment {
-        let (from, end) = (LogPosition(file), LogPosition(file + 1));
-        SealedSegment { file: FileId(file), from, end, length: 100, spans }
-    }
-
-    fn seal(catalogue: &Catalogue, file: u64, spans: Vec<FileSpan>) {
-        catalogue.seal(&sealed(file, spans));
-    }
-
-    fn place(found: Option<Place>) -> Option<(u64, Option<u64>)> {
-        match found {
-            Some(Place::File(place)) => Some((place.file.0, place.before.map(|id| id.ms))),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn sealed_files_are_found_from_both_sides_replaced_and_dropped() {
-        let catalogue = Catalogue::default();
-        let view = StreamView::new(StreamName::parse("s").unwrap(), STREAM);
-        catalogue.insert(Arc::clone(&view));
-        let files = catalogue.files();
-        for (file, first, last) in [(8, 10, 19), (16, 20, 29), (24, 40, 49)] {
-            let gone = FileSpan { stream: StreamNumber(7), ..span(file, 1, 2) };
-            seal(&catalogue, file, vec![span(file, first, last), gone]);
-        }
-        let id = |ms| EntryId::new(ms, 0);
-        assert_eq!(place(view.place_after(files, id(15))), Some((8, None)));
-        assert_eq!(place(view.place_after(files, id(30))), Some((24, Some(29))));
-        assert_eq!(place(view.place_after(files, id(50))), None);
-        assert_eq!(place(view.place_before(files, id(60))), Some((24, Some(29))));
-        assert_eq!(place(view.place_before(files, id(30))), Some((24, Some(29))), "which begins above");
-        assert_eq!(place(view.place_before(files, id(29))), Some((16, Some(19))));
-
-        let known =
-            |file| files.uses().into_iter().find(|known| known.file == FileId(file)).map(|u| (u.streams, u.bytes));
-        assert_eq!((known(8), known(24)), (Some((1, 100)), Some((1, 100))));
-        let new = vec![sealed(99, vec![span(99, 15, 29)])];
-        let (old, streams) = (vec![FileId(8), FileId(16)], vec![STREAM, StreamNumber(7)]);
-        catalogue.replace(&Replacement { old, new, streams });
-        assert_eq!((known(8), known(16), known(99)), (None, None, Some((1, 150))));
-        assert_eq!(place(view.place_after(files, id(1))), Some((99, None)));
-        assert_eq!(place(view.place_before(files, id(60))), Some((24, Some(29))));
-
-        view.trim(files, id(30));
-        assert_eq!((known(99), place(view.place_after(files, id(1)))), (Some((0, 0)), Some((24, None))));
-        assert!(files.forget(FileId(99)) && !files.forget(FileId(24)));
-        view.end(files);
-        assert_eq!(known(24), Some((0, 0)));
-        assert_eq!(files.uses().iter().find(|u| u.file == FileId(24)).map(|u| u.bytes_held), Some(120));
-    }
 }

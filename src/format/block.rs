@@ -248,7 +248,7 @@ pub fn type_hash(event_type: &str) -> u32 {
 }
 
 /// Puts a block together, copying each payload once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BlockBuilder {
     meta: BlockMeta,
     content: Vec<u8>,

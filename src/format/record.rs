@@ -66,6 +66,37 @@ pub struct StreamCreated {
     pub created_ms: u64,
 }
 
+/// A stream has another name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamRenamed {
+    /// Which one.
+    pub stream: StreamNumber,
+    /// Its name from now on.
+    pub name: StreamName,
+}
+
+/// The last id of a stream is a greater one without an entry, and it tells other numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastIdSet {
+    /// Of which stream.
+    pub stream: StreamNumber,
+    /// The id after which the next one comes.
+    pub last: EntryId,
+    /// Entries that it tells to have been added, less those that were ever appended.
+    pub added_offset: i64,
+    /// What it tells as the greatest id that was ever deleted singly.
+    pub deleted_max: EntryId,
+}
+
+/// When a stream goes by itself is another time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpirySet {
+    /// Which stream.
+    pub stream: StreamNumber,
+    /// Wall time, in milliseconds since the Unix epoch; absent: never.
+    pub at_ms: Option<u64>,
+}
+
 /// A stream has other settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamUpdated {
@@ -180,6 +211,30 @@ pub struct GroupDeleted {
     pub group: GroupNumber,
 }
 
+/// A request that is to be appended once was, and is remembered by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnceRemembered {
+    /// To which stream.
+    pub stream: StreamNumber,
+    /// Who published it.
+    pub producer: Vec<u8>,
+    /// The producer's name for it.
+    pub name: Vec<u8>,
+    /// What it became.
+    pub entry: EntryId,
+}
+
+/// A stream remembers such requests otherwise from now on, and none of those before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnceConfigured {
+    /// Which stream.
+    pub stream: StreamNumber,
+    /// How long, in seconds.
+    pub window_s: u32,
+    /// How many of one producer.
+    pub names_max: u32,
+}
+
 /// A group's cursor stands elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CursorMoved {
@@ -259,6 +314,8 @@ pub enum SettledAs {
     DeadLettered,
     /// They no longer exist in the stream.
     Gone,
+    /// Dropped with the consumer that held them.
+    Dropped,
 }
 
 /// Entries are no longer pending: every pending one in these ranges.
@@ -322,6 +379,67 @@ pub struct Revived {
     pub entries: Vec<(EntryId, u32, u64)>,
     /// Engine time, in milliseconds.
     pub at_ms: u64,
+}
+
+/// A pending entry as a claim or a release leaves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimedEntry {
+    /// Its id.
+    pub id: EntryId,
+    /// Its size in bytes.
+    pub size: u32,
+    /// Hash of its key; zero for none, or where keys do not matter.
+    pub key: u64,
+    /// Times delivered.
+    pub deliveries: u32,
+}
+
+/// A consumer took entries over, or took entries that were not pending.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claimed {
+    /// Over which stream.
+    pub stream: StreamNumber,
+    /// For which group.
+    pub group: GroupNumber,
+    /// Who took them.
+    pub consumer: ConsumerNumber,
+    /// The claim, as a delivery.
+    pub delivery: DeliveryNumber,
+    /// Engine time, in milliseconds.
+    pub at_ms: u64,
+    /// The engine time at which they count as delivered.
+    pub delivered_ms: u64,
+    /// End of the lease in engine time; zero if by hand.
+    pub deadline_ms: u64,
+    /// Which entries, in the order of the claim.
+    pub entries: Vec<ClaimedEntry>,
+}
+
+/// What a group tells of the entries that it has read, as Redis counts them, is another number than its cursor's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadsCounted {
+    /// Over which stream.
+    pub stream: StreamNumber,
+    /// Which group.
+    pub group: GroupNumber,
+    /// That number less the entries ever appended up to the cursor; absent where it is not known.
+    pub offset: Option<i64>,
+}
+
+/// Entries were taken from whoever held them, or made pending, for others to take over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// Over which stream.
+    pub stream: StreamNumber,
+    /// For which group.
+    pub group: GroupNumber,
+    /// The place of the first of them in the order of releases, counted as deliveries; each has one more than the one
+    /// before.
+    pub delivery: DeliveryNumber,
+    /// Engine time in milliseconds from which on they are delivered again by themselves; the greatest number for never.
+    pub due_ms: u64,
+    /// Which entries, in the order in which they were released; one may come twice.
+    pub entries: Vec<ClaimedEntry>,
 }
 
 /// A file that reclaim wrote: what is left of all files of a stretch of the log.
@@ -396,6 +514,11 @@ effects! {
     0x14 => EntriesDeleted,
     0x15 => RequestRemembered,
     0x16 => EventIdsRemembered,
+    0x17 => StreamRenamed,
+    0x18 => LastIdSet,
+    0x19 => ExpirySet,
+    0x1a => OnceRemembered,
+    0x1b => OnceConfigured,
     0x20 => GroupCreated,
     0x21 => GroupUpdated,
     0x22 => GroupDeleted,
@@ -407,6 +530,9 @@ effects! {
     0x28 => Returned,
     0x29 => Extended,
     0x2a => Revived,
+    0x2b => Claimed,
+    0x2c => ReadsCounted,
+    0x2d => Released,
     0x30 => FilesReplaced,
 }
 

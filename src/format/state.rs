@@ -152,12 +152,24 @@ pub enum Row {
     Producers(Vec<ProducerRow>),
     /// Event ids that a stream remembers, oldest first, with entry and engine time in milliseconds.
     EventIds(Vec<(String, EntryId, u64)>),
+    /// What is added to the entries ever appended to a stream to tell how many were added; no row where that is nothing.
+    Added(i64),
+    /// When a stream goes by itself: wall time in milliseconds since the Unix epoch; no row where it stays.
+    Expiry(u64),
+    /// How a stream remembers requests that are to be appended once: seconds, and how many of one producer; no row where
+    /// that is as it was at first.
+    OnceSettings((u32, u32)),
+    /// Such requests that a stream remembers, oldest first: producer, its name for it, entry.
+    OnceNames(Vec<(Vec<u8>, Vec<u8>, EntryId)>),
     /// A group.
     Group(GroupRow),
     /// Consumers of a group.
     Consumers(Vec<ConsumerRow>),
     /// Pending entries of a group, in id order.
     Pending(Vec<PendingRow>),
+    /// What is added to the entries ever appended up to a group's cursor to tell how many it has read, as Redis counts
+    /// them; no row where that is not known.
+    Reads(i64),
     /// Stretches of the log whose segments were given up.
     Gone(Vec<(LogPosition, LogPosition)>),
     /// The rewritten files.
@@ -226,9 +238,14 @@ rows! {
     2 => Deleted,
     3 => Producers,
     4 => EventIds,
+    5 => Added,
+    6 => Expiry,
+    7 => OnceSettings,
+    8 => OnceNames,
     16 => Group,
     17 => Consumers,
     18 => Pending,
+    19 => Reads,
     32 => Gone,
     33 => Rewritten,
 }

@@ -6,8 +6,10 @@
 //! Invariants. **G4** the cursor passes an entry only in the effect that delivers it, parks it, or moves the cursor
 //! on purpose. **G5** a consumer's `pending` equals the entries that it holds. G1 to G3 are in `pending`.
 
+mod claim;
 mod pending;
 mod plan;
+mod release;
 mod rows;
 mod store;
 mod window;
@@ -16,8 +18,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::format::record::{
-    ConsumerAdded, ConsumerRemoved, CursorMoved, Delivered, Extended, GroupCreated, IdRun, Returned, ReturnedAs,
-    Revived, Settled, SettledAs,
+    Claimed, ConsumerAdded, ConsumerRemoved, CursorMoved, Delivered, Extended, GroupCreated, IdRun, Released, Returned,
+    ReturnedAs, Revived, Settled, SettledAs,
 };
 use crate::limits::NAME_BYTES_MAX;
 use crate::types::{
@@ -25,8 +27,10 @@ use crate::types::{
     StreamNumber,
 };
 
+pub use claim::{ClaimPlan, ClaimRequest};
 pub use pending::{Deliverable, PendingEntry, PendingSet};
 pub use plan::{DeliveryPlan, DeliveryRequest, Owner, SettlePlan};
+pub use release::ReleaseAs;
 pub use rows::FrozenGroup;
 pub use window::{Candidate, Window};
 
@@ -81,6 +85,9 @@ pub struct Group {
     pub dead_lettered: u64,
     /// The greatest delivery number that the log knows of this group.
     pub delivery_max: DeliveryNumber,
+    /// What is added to the cursor's ordinal to tell how many entries were read, as Redis counts them; unset where that
+    /// is not known.
+    pub reads_offset: Option<i64>,
     consumers: BTreeMap<ConsumerNumber, Consumer>,
     names: BTreeMap<ConsumerName, ConsumerNumber>,
     consumer_max: ConsumerNumber,
@@ -101,6 +108,7 @@ impl Group {
             acknowledged: 0,
             dead_lettered: 0,
             delivery_max: DeliveryNumber(0),
+            reads_offset: None,
             consumers: BTreeMap::new(),
             names: BTreeMap::new(),
             consumer_max: ConsumerNumber::NOBODY,
@@ -126,6 +134,10 @@ impl Group {
     /// How many consumers are remembered.
     pub fn consumer_count(&self) -> usize {
         self.consumers.len()
+    }
+    /// Whether it has yet to deliver an entry, or has it pending.
+    pub fn needs(&self, id: EntryId) -> bool {
+        self.cursor < id || self.pending.is_pending(id)
     }
     /// Notes that a consumer was heard of.
     pub fn touch(&mut self, number: ConsumerNumber, now_ms: u64) {
@@ -210,6 +222,31 @@ impl Group {
         self.count_pending(delivered.consumer, 1);
     }
 
+    /// Gives entries to the consumer that claimed them.
+    pub fn apply_claimed(&mut self, claimed: &Claimed) {
+        self.delivery_max = self.delivery_max.max(claimed.delivery);
+        if let Some(consumer) = self.consumers.get_mut(&claimed.consumer) {
+            consumer.logged_ms = consumer.logged_ms.max(claimed.at_ms);
+            if !claimed.entries.is_empty() {
+                consumer.active_ms = Some(claimed.at_ms);
+            }
+        }
+        for entry in &claimed.entries {
+            if let Some(before) = self.pending.get(entry.id).map(|e| e.consumer) {
+                self.count_pending(before, -1);
+            }
+            let what = Deliverable { id: entry.id, size: entry.size, key: entry.key };
+            self.pending.hold(what, claimed.consumer, claimed.delivery, claimed.delivered_ms, claimed.deadline_ms);
+            self.pending.count_deliveries(entry.id, entry.deliveries);
+            self.count_pending(claimed.consumer, 1);
+        }
+    }
+
+    /// Entries read so far as Redis counts them, where that is known.
+    pub fn reads(&self) -> Option<u64> {
+        Some(self.cursor_ordinal.saturating_add_signed(self.reads_offset?))
+    }
+
     /// Takes every pending entry of these ranges out.
     pub fn apply_settled(&mut self, settled: &Settled) {
         for range in &settled.ranges {
@@ -220,7 +257,7 @@ impl Group {
                 match settled.how {
                     SettledAs::Acknowledged => self.acknowledged += 1,
                     SettledAs::DeadLettered => self.dead_lettered += 1,
-                    SettledAs::Gone => {}
+                    SettledAs::Gone | SettledAs::Dropped => {}
                 }
             }
         }
@@ -248,6 +285,18 @@ impl Group {
     pub fn apply_extended(&mut self, extended: &Extended) {
         for id in extended.entries.iter().copied().flat_map(IdRun::ids) {
             self.pending.extend(id, extended.deadline_ms);
+        }
+    }
+
+    /// Takes entries from whoever holds them, for others to take over.
+    pub fn apply_released(&mut self, released: &Released) {
+        for (n, entry) in released.entries.iter().enumerate() {
+            let order = DeliveryNumber(released.delivery.0 + n as u64);
+            self.delivery_max = self.delivery_max.max(order);
+            let what = Deliverable { id: entry.id, size: entry.size, key: entry.key };
+            if let Some(holder) = self.pending.release(what, order, entry.deliveries, released.due_ms) {
+                self.count_pending(holder, -1);
+            }
         }
     }
 

@@ -22,12 +22,22 @@ pub struct PendingEntry {
     pub failures: u32,
     /// Its size in bytes.
     pub size: u32,
-    /// The pull or session that holds it.
+    /// The pull or session that holds it. Of what was released: its place in the order of that; zero for what else waits.
     pub delivery: DeliveryNumber,
-    /// Engine time of its last delivery.
+    /// Engine time of its last delivery; zero for what was released.
     pub delivered_ms: u64,
     /// Held: end of the lease, zero if by hand. Waiting: when it may be delivered again.
     pub due_ms: u64,
+}
+
+impl PendingEntry {
+    /// Whether it was released: it waits for whoever takes it over.
+    pub fn is_released(&self) -> bool {
+        self.consumer == ConsumerNumber::NOBODY && self.delivery != DeliveryNumber(0)
+    }
+    fn is_aged(&self) -> bool {
+        self.consumer != ConsumerNumber::NOBODY || self.is_released()
+    }
 }
 
 /// An entry with what a delivery needs to know of it.
@@ -47,6 +57,13 @@ struct KeyQueue {
     waiting: BTreeMap<EntryId, u64>,
 }
 
+/// Place of an entry by age: whether it is held, when it was delivered, the number of the delivery or of the release, id.
+type Age = (bool, u64, u64, EntryId);
+
+fn age_of(id: EntryId, entry: &PendingEntry) -> Age {
+    (!entry.is_released(), entry.delivered_ms, entry.delivery.0, id)
+}
+
 /// The pending entries of one group.
 #[derive(Clone, Debug, Default)]
 pub struct PendingSet {
@@ -59,6 +76,9 @@ pub struct PendingSet {
     /// Failed too often or given up: they wait to be dead-lettered, with the reason where a consumer gave one.
     exhausted: BTreeMap<EntryId, Option<Arc<str>>>,
     held: u64,
+    released: u64,
+    /// What is held or was released, by age: what was released first of all. Unset until somebody asks for it.
+    by_age: Option<BTreeSet<Age>>,
 }
 
 /// The pending entries of one group as they were at one moment, without a copy of those that did not change since.
@@ -97,6 +117,34 @@ impl PendingSet {
     /// How many of them nobody holds.
     pub fn waiting(&self) -> u64 {
         self.entries.len() as u64 - self.held
+    }
+    /// How many of these were released.
+    pub fn released(&self) -> u64 {
+        self.released
+    }
+    /// Has what is held or was released kept in the order of its age from now on.
+    pub fn order_by_age(&mut self) {
+        if self.by_age.is_none() {
+            let aged = self.entries.range(IdRange::ALL).filter(|(_, entry)| entry.is_aged());
+            self.by_age = Some(aged.map(|(id, entry)| age_of(id, &entry)).collect());
+        }
+    }
+    /// What is held or was released: what was released in the order of that, then the rest in the order of deliveries.
+    /// Nothing before [`PendingSet::order_by_age`]; what is gone from the stream may be left out.
+    pub fn oldest(&self) -> impl Iterator<Item = (EntryId, PendingEntry)> {
+        let ids = self.by_age.iter().flatten().map(|(.., id)| *id);
+        ids.filter_map(|id| self.entries.get(id).map(|entry| (id, entry)))
+    }
+    /// Leaves the oldest out of that order as long as they are gone from the stream, for they do not come back.
+    pub fn forget_age_of_gone(&mut self, exists: &dyn Fn(EntryId) -> bool) {
+        let Some(by_age) = &mut self.by_age else { return };
+        while by_age.first().is_some_and(|(.., id)| !exists(*id)) {
+            by_age.pop_first();
+        }
+    }
+    /// Whether the entry waits to be dead-lettered.
+    pub fn is_exhausted(&self, id: EntryId) -> bool {
+        self.exhausted.contains_key(&id)
     }
     /// The entry of that id.
     pub fn get(&self, id: EntryId) -> Option<PendingEntry> {
@@ -185,10 +233,48 @@ impl PendingSet {
         };
         self.entries.insert(what.id, &entry, what.key);
         self.held += 1;
+        self.enter_age(what.id, &entry);
         if what.key != 0 {
             self.leave_ready(what.key);
             self.keys.entry(what.key).or_default().held += 1;
         }
+    }
+
+    /// Nobody holds an entry any more, which waits for whoever takes it over, behind what was released before; one that
+    /// was not pending is from now on. Answers who held it.
+    pub fn release(
+        &mut self,
+        what: Deliverable,
+        order: DeliveryNumber,
+        deliveries: u32,
+        due_ms: u64,
+    ) -> Option<ConsumerNumber> {
+        let before = self.leave_place(what.id);
+        let entry = PendingEntry {
+            consumer: ConsumerNumber::NOBODY,
+            deliveries,
+            failures: before.map_or(0, |e| e.failures),
+            size: what.size,
+            delivery: order,
+            delivered_ms: 0,
+            due_ms,
+        };
+        self.entries.insert(what.id, &entry, what.key);
+        self.released += 1;
+        self.enter_age(what.id, &entry);
+        self.enqueue(what.id, due_ms);
+        before.map(|e| e.consumer)
+    }
+
+    fn enter_age(&mut self, id: EntryId, entry: &PendingEntry) {
+        if let Some(by_age) = &mut self.by_age {
+            by_age.insert(age_of(id, entry));
+        }
+    }
+
+    /// An entry was delivered so often.
+    pub fn count_deliveries(&mut self, id: EntryId, deliveries: u32) {
+        self.entries.update(id, |entry| entry.deliveries = deliveries);
     }
 
     /// Has the leases of these entries looked at again at that time: what was taken as expired was not returned.
@@ -287,6 +373,7 @@ impl PendingSet {
             due_ms: row.due_ms,
         };
         self.entries.insert(row.id, &entry, row.key);
+        self.released += u64::from(entry.is_released());
         if held {
             self.held += 1;
             if row.key != 0 {
@@ -305,6 +392,10 @@ impl PendingSet {
     /// Takes the entry out of whatever place it is in (G1), before it changes or goes.
     fn leave_place(&mut self, id: EntryId) -> Option<PendingEntry> {
         let entry = self.entries.get(id)?;
+        if let Some(by_age) = &mut self.by_age {
+            by_age.remove(&age_of(id, &entry));
+        }
+        self.released -= u64::from(entry.is_released());
         if entry.consumer == ConsumerNumber::NOBODY {
             self.exhausted.remove(&id);
             self.dequeue_due(id, entry.due_ms);
@@ -375,6 +466,13 @@ impl PendingSet {
     pub(super) fn check(&self) {
         let held = self.entries.iter().filter(|(_, e, _)| e.consumer != ConsumerNumber::NOBODY).count() as u64;
         assert_eq!(held, self.held, "G1: held");
+        let released = self.entries.iter().filter(|(_, e, _)| e.is_released()).count() as u64;
+        assert_eq!(released, self.released, "released");
+        if let Some(by_age) = &self.by_age {
+            let aged = self.entries.iter().filter(|(_, e, _)| e.is_aged());
+            let aged: BTreeSet<Age> = aged.map(|(id, e, _)| age_of(id, &e)).collect();
+            assert!(by_age.is_subset(&aged), "by age");
+        }
         let queued: usize = self.waiting.len() + self.keys.values().map(|q| q.waiting.len()).sum::<usize>();
         let exhausted_plain = self.exhausted.keys().filter(|id| self.key_of(**id) == 0).count();
         assert_eq!(queued + exhausted_plain + held as usize, self.entries.len(), "G1: one place each");

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use super::{Candidate, Deliverable, Group, PendingEntry, Window};
 use crate::error::{Error, Reason, Result};
 use crate::format::record::{IdRun, runs};
-use crate::limits;
 use crate::types::{ConsumerNumber, DeliveryNumber, Dispatch, EntryId, IdRange};
 
 /// How much a consumer asks for.
@@ -19,20 +18,29 @@ pub struct DeliveryRequest {
     pub no_ack: bool,
     /// Entries parked on the way at most: what is behind them is looked at by the next delivery.
     pub parked_max: usize,
+    /// What others hold for at least so long, in milliseconds, is taken over first, and what was released; unset: nothing.
+    pub claim_idle_ms: Option<u64>,
 }
 
 /// What a delivery would hand out.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryPlan {
-    /// Redelivered entries first, then new ones, each in id order.
+    /// Redelivered entries first, in id order, then what is taken over, by age, then new ones, in id order.
     pub entries: Vec<Deliverable>,
+    /// How many of them are not new: they stay pending until they are acknowledged, whatever is asked for.
+    pub known: usize,
     /// New entries that have to wait behind one of their key.
     pub parked: Vec<Deliverable>,
     /// Pending entries found gone from the stream.
     pub gone: Vec<EntryId>,
+    /// Of `entries`, new ones with the number of entries ever appended up to each.
+    pub new: Vec<(EntryId, u64)>,
+    /// Of `new`, those that are pending since before the cursor was moved back: they are delivered as if for the first
+    /// time.
+    pub anew: Vec<EntryId>,
     /// Candidates that the plan uses up.
     pub taken: usize,
-    /// The last of them: the cursor afterwards.
+    /// The last of them that exists: the cursor afterwards.
     pub cursor: Option<(EntryId, u64)>,
     bytes: usize,
 }
@@ -101,6 +109,10 @@ impl Group {
         if !request.no_ack {
             self.plan_redelivery(&mut plan, request, now_ms, exists);
         }
+        if let Some(idle_min_ms) = request.claim_idle_ms {
+            self.plan_takeover(&mut plan, request, (idle_min_ms, now_ms), exists);
+        }
+        plan.known = plan.entries.len();
         self.plan_new(&mut plan, window, request, exists);
         plan
     }
@@ -127,6 +139,31 @@ impl Group {
         }
     }
 
+    /// What was released, then what is held for so long, oldest first. What no longer exists stays as it is.
+    fn plan_takeover(
+        &self,
+        plan: &mut DeliveryPlan,
+        request: &DeliveryRequest,
+        (idle_min_ms, now_ms): (u64, u64),
+        exists: &dyn Fn(EntryId) -> bool,
+    ) {
+        for (id, entry) in self.pending.oldest() {
+            let is_idle = entry.is_released() || now_ms.saturating_sub(entry.delivered_ms) >= idle_min_ms;
+            if !is_idle || plan.entries.len() >= request.entries_max {
+                break;
+            }
+            // What was released where entries come again by themselves was redelivered above.
+            let is_planned = entry.is_released() && entry.due_ms <= now_ms && !request.no_ack;
+            if is_planned || !exists(id) {
+                continue;
+            }
+            if plan.is_full(request, entry.size) {
+                break;
+            }
+            plan.add(Deliverable { id, size: entry.size, key: self.pending.key_of(id) });
+        }
+    }
+
     fn plan_new(
         &self,
         plan: &mut DeliveryPlan,
@@ -136,28 +173,44 @@ impl Group {
     ) {
         let ordered = self.settings.dispatch == Dispatch::KeyOrdered && !request.no_ack;
         let mut own_keys: HashSet<u64> = HashSet::new();
+        let known: HashSet<EntryId> = plan.entries.iter().map(|what| what.id).collect();
         let mut room = (self.settings.pending_max as usize).saturating_sub(self.pending.len());
         for candidate in window.iter() {
             let Candidate { id, ordinal, size, key } = *candidate;
             let what = Deliverable { id, size, key: if ordered { key } else { 0 } };
-            // After the cursor was moved back, what is still pending comes again by itself.
-            if exists(id) && !self.pending.is_pending(id) {
+            plan.taken += 1;
+            if !exists(id) {
+                continue;
+            }
+            let is_pending = self.pending.is_pending(id);
+            // After the cursor was moved back, what is still pending comes again by itself, unless it is claimed by hand.
+            let is_wanted = !is_pending || (!known.contains(&id) && self.is_delivered_anew(id, request.no_ack));
+            if is_wanted {
                 let busy = ordered && key != 0 && self.pending.is_key_busy(key) && !own_keys.contains(&key);
                 let full = if busy { plan.parked.len() >= request.parked_max } else { plan.is_full(request, size) };
                 if room == 0 || full {
+                    plan.taken -= 1;
                     break;
                 }
-                room -= usize::from(!request.no_ack);
+                room -= usize::from(!request.no_ack && !is_pending);
                 if busy {
                     plan.parked.push(what);
                 } else {
                     own_keys.insert(key);
                     plan.add(what);
+                    plan.new.push((id, ordinal + 1));
+                    plan.anew.extend((is_pending && !request.no_ack).then_some(id));
                 }
             }
-            plan.taken += 1;
             plan.cursor = Some((id, ordinal + 1));
         }
+    }
+
+    /// Whether a pending entry that the cursor comes to once more is handed out like a new one.
+    fn is_delivered_anew(&self, id: EntryId, no_ack: bool) -> bool {
+        let by_hand = self.settings.ack_wait_ms == 0 && self.settings.dispatch != Dispatch::KeyOrdered;
+        let is_held = |entry: PendingEntry| entry.consumer != ConsumerNumber::NOBODY || entry.is_released();
+        by_hand && (no_ack || self.pending.get(id).is_some_and(is_held))
     }
 
     /// Which pending entries these ranges mean, for this owner.
@@ -216,32 +269,6 @@ impl Group {
         ids.iter().map(|id| (*id, due(id))).collect()
     }
 
-    /// Pending entries that a claim of these ids, or of any from an id on, would take; then where to go on. What is
-    /// taken ends where a page does: its bytes are read and sent at once.
-    pub fn plan_claim(
-        &self,
-        ids: &[EntryId],
-        from: EntryId,
-        entries_max: usize,
-        idle_min_ms: u64,
-        now_ms: u64,
-    ) -> (Vec<Deliverable>, Option<EntryId>) {
-        let idle = |e: &PendingEntry| {
-            e.consumer == ConsumerNumber::NOBODY || now_ms.saturating_sub(e.delivered_ms) >= idle_min_ms
-        };
-        let as_deliverable =
-            |id: EntryId, e: PendingEntry| Deliverable { id, size: e.size, key: self.pending.key_of(id) };
-        if ids.is_empty() {
-            let found = self.pending.range(IdRange { first: from, last: EntryId::MAX }).filter(|(_, e)| idle(e));
-            return page(found.map(|(id, e)| as_deliverable(id, e)), entries_max);
-        }
-        let mut ids: Vec<EntryId> = ids.to_vec();
-        ids.sort_unstable();
-        ids.dedup();
-        let found = ids.into_iter().filter_map(|id| self.pending.get(id).map(|e| (id, e))).filter(|(_, e)| idle(e));
-        page(found.map(|(id, e)| as_deliverable(id, e)), limits::PAGE_ENTRIES_MAX)
-    }
-
     /// Entries that a delivery (a lost session) holds.
     pub fn held_by_delivery(&self, delivery: DeliveryNumber) -> Vec<EntryId> {
         self.held_where(|e| e.delivery == delivery)
@@ -268,17 +295,4 @@ impl Group {
         let held = |id: &&EntryId| self.pending.get(**id).is_some_and(|e| e.consumer != ConsumerNumber::NOBODY);
         Ok(runs(ids.iter().filter(held).copied()))
     }
-}
-
-/// As many as one page holds, at least one; then the first that is left out.
-fn page(found: impl Iterator<Item = Deliverable>, entries_max: usize) -> (Vec<Deliverable>, Option<EntryId>) {
-    let (mut taken, mut bytes) = (Vec::new(), 0);
-    for what in found {
-        bytes += what.size as usize;
-        if taken.len() >= entries_max || (!taken.is_empty() && bytes > limits::PAGE_BYTES_DEFAULT) {
-            return (taken, Some(what.id));
-        }
-        taken.push(what);
-    }
-    (taken, None)
 }

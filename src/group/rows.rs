@@ -10,6 +10,7 @@ use crate::types::ConsumerNumber;
 /// A group's state as it was at one moment; cheap to take, whatever is pending.
 pub struct FrozenGroup {
     row: GroupRow,
+    reads_offset: Option<i64>,
     consumers: Vec<ConsumerRow>,
     pending: FrozenPending,
 }
@@ -21,6 +22,9 @@ impl FrozenGroup {
         rows(owner, Row::Group(self.row));
         list_rows(owner, self.consumers.into_iter(), rows, Row::Consumers);
         list_rows(owner, self.pending.rows(), rows, Row::Pending);
+        if let Some(offset) = self.reads_offset {
+            rows(owner, Row::Reads(offset));
+        }
     }
 }
 
@@ -46,7 +50,8 @@ impl Group {
             seen_ms: consumer.logged_ms,
             active_ms: consumer.active_ms,
         });
-        FrozenGroup { row, consumers: consumers.collect(), pending: self.pending.freeze() }
+        let reads_offset = self.reads_offset;
+        FrozenGroup { row, reads_offset, consumers: consumers.collect(), pending: self.pending.freeze() }
     }
 
     /// The group of this row, without its lists.
@@ -63,6 +68,7 @@ impl Group {
             acknowledged: row.acknowledged,
             dead_lettered: row.dead_lettered,
             delivery_max: row.delivery_max,
+            reads_offset: None,
             consumers: BTreeMap::new(),
             names: BTreeMap::new(),
             consumer_max: row.consumer_max,
@@ -74,6 +80,7 @@ impl Group {
         match row {
             Row::Consumers(consumers) => consumers.into_iter().for_each(|row| self.restore_consumer(row)),
             Row::Pending(entries) => self.restore_pending(entries),
+            Row::Reads(offset) => self.reads_offset = Some(offset),
             _ => return false,
         }
         true

@@ -1,6 +1,7 @@
 //! Rules of delivery, order by key, settling, failures and parking.
 
 use super::*;
+use crate::format::state::GroupRow;
 use crate::types::{Dispatch, IdRange};
 
 fn group(settings: GroupSettings) -> Group {
@@ -47,7 +48,13 @@ struct Delivery<'a> {
 impl Delivery<'_> {
     /// Delivers up to `max` entries to a consumer and answers their numbers.
     fn to(&mut self, consumer: u32, max: usize) -> Vec<u64> {
-        let request = DeliveryRequest { entries_max: max, bytes_max: 1 << 20, no_ack: false, parked_max: usize::MAX };
+        let request = DeliveryRequest {
+            entries_max: max,
+            bytes_max: 1 << 20,
+            no_ack: false,
+            parked_max: usize::MAX,
+            claim_idle_ms: None,
+        };
         let plan = self.group.plan_delivery(self.window, &request, self.now_ms, &|_| true);
         self.window.take(plan.taken);
         self.next += 1;
@@ -172,15 +179,49 @@ fn pending_is_bounded_and_delivery_pauses_there() {
     assert_eq!(d.to(1, 9), [3]);
 }
 
+fn claim_request(ids: &[EntryId]) -> ClaimRequest<'_> {
+    ClaimRequest {
+        ids,
+        from: EntryId::ZERO,
+        entries_max: 9,
+        examined_max: 9,
+        idle_min_ms: 0,
+        deliveries: None,
+        keep_count: false,
+        forced: &[],
+    }
+}
+
 #[test]
 fn claims_take_idle_entries() {
     let (mut g, mut w) = (group(GroupSettings::by_hand()), window(&[0; 3]));
     let mut d = Delivery { group: &mut g, window: &mut w, now_ms: 0, next: 0 };
     assert_eq!(d.to(1, 9), [1, 2, 3]);
-    assert!(g.plan_claim(&[], EntryId::ZERO, 9, 100, 99).0.is_empty());
-    let (taken, next) = g.plan_claim(&[], EntryId::ZERO, 2, 100, 100);
-    assert_eq!((taken.len(), next), (2, Some(id(3))));
-    assert_eq!(g.plan_claim(&[id(3), id(9)], EntryId::ZERO, 0, 0, 0).0.len(), 1);
+    let idle = ClaimRequest { idle_min_ms: 100, ..claim_request(&[]) };
+    assert!(g.plan_claim(&idle, 99, &|_| true).entries.is_empty());
+    let plan = g.plan_claim(&ClaimRequest { entries_max: 2, ..idle }, 100, &|_| true);
+    assert_eq!((plan.entries.len(), plan.next), (2, Some(id(3))));
+    let plan = g.plan_claim(&ClaimRequest { examined_max: 1, ..idle }, 99, &|_| true);
+    assert_eq!((plan.entries.len(), plan.next), (0, Some(id(2))));
+    let plan = g.plan_claim(&idle, 100, &|what| what != id(1));
+    assert_eq!((plan.entries.len(), plan.gone.into_iter().collect::<Vec<_>>()), (2, vec![id(1)]));
+}
+
+#[test]
+fn named_entries_are_claimed_in_their_order_and_counted_as_asked() {
+    let (mut g, mut w) = (group(GroupSettings::by_hand()), window(&[0; 3]));
+    let mut d = Delivery { group: &mut g, window: &mut w, now_ms: 0, next: 0 };
+    assert_eq!(d.to(1, 9), [1, 2, 3]);
+    let claimed = |request: ClaimRequest<'_>| {
+        let plan = g.plan_claim(&request, 0, &|_| true);
+        plan.entries.iter().map(|e| (e.id.ms, e.deliveries)).collect::<Vec<_>>()
+    };
+    let ids = [id(3), id(9), id(1), id(3)];
+    assert_eq!(claimed(claim_request(&ids)), [(3, 2), (1, 2), (3, 3)]);
+    assert_eq!(claimed(ClaimRequest { keep_count: true, ..claim_request(&ids[..1]) }), [(3, 1)]);
+    assert_eq!(claimed(ClaimRequest { deliveries: Some(7), ..claim_request(&ids[..1]) }), [(3, 7)]);
+    let forced = [Deliverable { id: id(9), size: 5, key: 0 }];
+    assert_eq!(claimed(ClaimRequest { forced: &forced, ..claim_request(&ids[..2]) }), [(3, 2), (9, 2)]);
 }
 
 #[test]
@@ -191,4 +232,70 @@ fn dead_letter_streams_have_valid_names() {
     let stream = StreamName::parse("s").expect("valid");
     let name = dead_letter_stream(&stream, &GroupName::parse("g").expect("valid"), &GroupSettings::default());
     assert_eq!(name.as_str(), "s.dlq.g");
+}
+
+#[test]
+fn what_is_released_is_taken_over_first_and_then_what_is_held_for_long() {
+    let (mut g, mut w) = (group(GroupSettings::by_hand()), window(&[0; 9]));
+    g.pending.order_by_age();
+    let mut d = Delivery { group: &mut g, window: &mut w, now_ms: 10, next: 0 };
+    assert_eq!(d.to(1, 3), [1, 2, 3]);
+    d.now_ms = 20;
+    assert_eq!(d.to(2, 2), [4, 5]);
+    let release = |g: &mut Group, numbers: &[u64], delivery: u64, how: ReleaseAs| {
+        let ids: Vec<EntryId> = numbers.iter().copied().map(id).collect();
+        let forced = [Deliverable { id: id(9), size: 5, key: 0 }];
+        let entries = g.plan_release(&ids, how, &forced);
+        let counts: Vec<u32> = entries.iter().map(|e| e.deliveries).collect();
+        let (stream, group) = (StreamNumber(1), GroupNumber(1));
+        let delivery = DeliveryNumber(delivery);
+        g.apply_released(&Released { stream, group, delivery, due_ms: u64::MAX, entries });
+        g.pending.check();
+        counts
+    };
+    assert_eq!(release(&mut g, &[5, 3, 8], 10, ReleaseAs::Delivered), [1, 1], "8 is not pending");
+    assert_eq!(release(&mut g, &[1, 9], 20, ReleaseAs::Hopeless), [u32::MAX; 2], "9 is forced");
+    assert_eq!(release(&mut g, &[5, 5], 30, ReleaseAs::NotDelivered), [0, 0], "twice, to the end");
+    assert_eq!((g.pending.released(), g.pending.waiting()), (4, 4));
+    assert_eq!(g.consumer(ConsumerNumber(1)).expect("known").pending, 1);
+    let plan = |g: &Group, w: &Window, max: usize, idle: u64| {
+        let request = DeliveryRequest {
+            entries_max: max,
+            bytes_max: 1 << 20,
+            no_ack: false,
+            parked_max: usize::MAX,
+            claim_idle_ms: Some(idle),
+        };
+        let plan = g.plan_delivery(w, &request, 100, &|what| what != id(2));
+        (plan.entries.iter().map(|e| e.id.ms).collect::<Vec<_>>(), plan.known)
+    };
+    assert_eq!(plan(&g, &w, 9, 81), (vec![3, 1, 9, 5, 6, 7, 8], 4), "4 is not idle for so long, 2 is gone");
+    assert_eq!(plan(&g, &w, 5, 80), (vec![3, 1, 9, 5, 4], 5));
+    let mut pruned = g.pending.clone();
+    pruned.forget_age_of_gone(&|what| what.ms > 3);
+    assert_eq!(pruned.oldest().map(|(id, _)| id.ms).collect::<Vec<_>>(), [9, 5, 2, 4], "from the oldest on");
+    pruned.check();
+    let mut copy = Group::restore(GroupRow {
+        number: g.number,
+        stream: g.stream,
+        name: g.name.clone(),
+        settings: g.settings.clone(),
+        cursor: g.cursor,
+        cursor_ordinal: g.cursor_ordinal,
+        skipped: 0,
+        acknowledged: 0,
+        dead_lettered: 0,
+        delivery_max: g.delivery_max,
+        consumer_max: ConsumerNumber(2),
+    });
+    g.freeze().rows(&mut |_, row| {
+        copy.restore_list(row);
+    });
+    copy.pending.order_by_age();
+    copy.pending.check();
+    assert_eq!(copy.pending.oldest().collect::<Vec<_>>(), g.pending.oldest().collect::<Vec<_>>());
+    let mut d = Delivery { group: &mut g, window: &mut w, now_ms: 100, next: 40 };
+    assert_eq!(d.to(1, 9), [6, 7, 8, 9], "nothing of it comes by itself, but what is new all the same");
+    settle(&mut g, &[1, 3], SettledAs::Acknowledged);
+    assert_eq!((g.pending.released(), g.pending.len()), (1, 7));
 }

@@ -68,6 +68,11 @@ impl Window {
         self.take(passed);
         self.looked_to(cursor);
     }
+    /// Goes back to an id: what lies above it is looked at again.
+    pub fn step_back(&mut self, to: EntryId) {
+        self.candidates.truncate(self.candidates.partition_point(|c| c.id <= to));
+        self.head = self.head.min(to);
+    }
     /// Drops the first so many candidates: they were delivered, parked, or found gone.
     pub fn take(&mut self, count: usize) {
         self.candidates.drain(..count);

@@ -11,8 +11,8 @@ use super::publish::{self, Publisher};
 use super::wire::Recorded;
 use crate::access::Caller;
 use crate::engine::{
-    Acknowledge, Claim, Claimed, Delivered, Delivery, Extend, Holder, ListPending, Nack, NackAction, PendingInfo, Pull,
-    Settled,
+    Acknowledge, Claim, ClaimOptions, Claimed, Delivered, Delivery, Extend, Holder, ListPending, Nack, NackAction,
+    PendingInfo, Pull, Settled,
 };
 use crate::error::{Error, Result};
 use crate::limits;
@@ -182,6 +182,7 @@ pub(super) fn claim(request: pb::ClaimPendingRequest) -> Result<Claim> {
         ids: if request.ids.is_empty() { Vec::new() } else { ids("ids", request.ids)? },
         from: request.first_id.map_or(EntryId::ZERO, id),
         entries_max: bounded("entries_max", request.entries_max, DELIVERY_ENTRIES_DEFAULT, limits::PAGE_ENTRIES_MAX)?,
+        options: ClaimOptions::default(),
     })
 }
 

@@ -200,8 +200,10 @@ mod tests {
             first: None,
             last: Default::default(),
             appended: 0,
+            added: 0,
             deleted_max: Default::default(),
             created_ms: 0,
+            expires_ms: None,
             groups: (0..1000).map(group).collect(),
         };
         let found = || (0..9).map(info).collect::<Vec<_>>();

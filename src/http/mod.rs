@@ -49,7 +49,7 @@ use crate::types::NewEntry;
 /// The event that a native JSON object is, by the rules of the envelope: the same over HTTP and on the command line.
 pub(crate) fn native_event(object: &Bytes, source: &str) -> Result<NewEntry> {
     let text = std::str::from_utf8(object).map_err(|_| Error::new(Reason::InvalidEvent, "is not UTF-8"))?;
-    envelope::check_depth(text)?;
+    envelope::check_text(text)?;
     let entries: [NewEntry; 1] = envelope::single(object, source)?
         .try_into()
         .map_err(|_| Error::new(Reason::InvalidEvent, "is not one JSON object"))?;

@@ -14,7 +14,7 @@ use super::request::{Json, NoParameters, Query, Scope, Shape, bounded};
 use super::routes::Route;
 use super::text::{Bound, DurationText, IdText};
 use crate::access::Permission;
-use crate::engine::{Claim, ListPending, PendingInfo};
+use crate::engine::{Claim, ClaimOptions, ListPending, PendingInfo};
 use crate::error::Error;
 use crate::limits::{IDS_PER_REQUEST_MAX, PAGE_ENTRIES_MAX};
 use crate::types::{ConsumerName, EntryId};
@@ -164,6 +164,7 @@ async fn claim(
         ids: form.ids.into_iter().map(|id| id.0).collect(),
         from: form.first_id.map_or(EntryId::ZERO, |id| id.0),
         entries_max: bounded("entries_max", form.entries_max, CLAIM_DEFAULT, PAGE_ENTRIES_MAX)?,
+        options: ClaimOptions::default(),
     };
     let claimed = app.engine.claim(request).await?;
     let mut out = format!("{{{}", delivery_members(&stream, &claimed.delivery, false, Shape::of(&headers)));

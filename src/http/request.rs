@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::App;
-use super::envelope::check_depth;
+use super::envelope::check_text;
 use super::problem::{Answer, Failure};
 use super::text::decode_error;
 use crate::access::{Caller, Permission};
@@ -108,7 +108,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
         let bytes = read_body(app, &parts.headers, body, Reason::BatchTooLarge).await?;
         let bytes = if bytes.trim_ascii().is_empty() { Bytes::from_static(b"{}") } else { bytes };
         let text = std::str::from_utf8(&bytes).map_err(|_| Error::invalid("body", "is not UTF-8"))?;
-        check_depth(text).map_err(|e| Error::invalid("body", e.message()))?;
+        check_text(text).map_err(|e| Error::invalid("body", e.message()))?;
         // A member may be kept as it stands, which works on text that outlives the reading only.
         Ok(Self(serde_json::from_str(text).map_err(|e| decode_error("body", &e.to_string()))?))
     }

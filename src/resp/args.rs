@@ -31,6 +31,13 @@ impl<'a> Args<'a> {
         Ok(first)
     }
 
+    /// The next ones, as many of these as there are.
+    pub(super) fn take(&mut self, count: usize) -> &'a [Bytes] {
+        let (taken, rest) = self.rest.split_at(count.min(self.rest.len()));
+        self.rest = rest;
+        taken
+    }
+
     /// Whether the next one is this word, in any case; takes it then.
     pub(super) fn next_is(&mut self, word: &str) -> bool {
         let is = self.rest.first().is_some_and(|first| first.eq_ignore_ascii_case(word.as_bytes()));

@@ -1,41 +1,41 @@
 //! One connection: requests in, replies out, in their order; what came together is answered together.
 //!
-//! Bounded: a request by the limits of the parser, what waits to be read by one buffer, what waits to be written by
-//! the client's own pace. A client that goes away ends what it waits for.
+//! Bounded: a request by the limits of the parser, what waits to be read and to be written by the room that all
+//! connections share, and both in time. A client that goes away ends what it waits for.
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio_util::sync::CancellationToken;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::commands::{Add, added};
-use super::parse::{Parser, ProtocolError};
+use super::input::Input;
+use super::output::Output;
+use super::parse::Parser;
 use super::refusal::Refusal;
 use super::reply::Reply;
 use super::session::Session;
 
-/// Bytes that are read at a time, and that may wait while a command runs.
-const READ_BYTES: usize = 64 << 10;
-/// Replies are written once they are so many bytes, even if more requests are there.
-const WRITE_BYTES: usize = 256 << 10;
 /// Publishes of one client that the engine has at a time.
 const TOGETHER_MAX: usize = 1024;
 
 /// A connection and its state.
 pub(super) struct Connection<S> {
-    pub(super) stream: S,
-    pub(super) session: Session,
-    pub(super) parser: Parser,
-    pub(super) drain: CancellationToken,
-    input: BytesMut,
-    output: Vec<u8>,
+    stream: S,
+    session: Session,
+    input: Input,
+    output: Output,
 }
 
 /// That a connection is over.
 struct Over;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    pub(super) fn new(stream: S, session: Session, parser: Parser, drain: CancellationToken) -> Self {
-        Self { stream, session, parser, drain, input: BytesMut::new(), output: Vec::new() }
+    pub(super) fn new(stream: S, session: Session) -> Self {
+        let (room, options) = (&session.port.room, session.port.options);
+        let input = Input::new(Parser::new(options.request_bytes_max), room.share(), options.wait_max);
+        let output = Output::new(room.share(), options.wait_max);
+        Self { stream, session, input, output }
     }
 
     /// Serves it to its end, or to the server's.
@@ -50,14 +50,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.session.quits {
                 return Err(Over);
             }
-            let drain = self.drain.clone();
-            self.input.reserve(READ_BYTES);
+            let over = self.session.client.over.clone();
             let read = tokio::select! {
-                read = self.stream.read_buf(&mut self.input) => read.unwrap_or(0),
-                () = drain.cancelled() => 0,
+                read = self.input.read(&mut self.stream) => read,
+                () = over.cancelled() => return Err(Over),
             };
-            if read == 0 {
-                return Err(Over);
+            match read {
+                Ok(true) => {}
+                Ok(false) => return Err(Over),
+                Err(refusal) => {
+                    self.reply(refusal.into());
+                    self.flush().await?;
+                    return Err(Over);
+                }
             }
         }
     }
@@ -66,11 +71,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn answer_received(&mut self) -> Result<(), Over> {
         let mut adds: Vec<Result<Add, Refusal>> = Vec::new();
         loop {
-            let request = match self.parser.next(&mut self.input) {
+            let request = match self.input.next() {
                 Ok(request) => request,
-                Err(ProtocolError(what)) => {
+                Err(error) => {
                     self.publish(&mut adds).await;
-                    self.reply(&Refusal::new(format!("ERR Protocol error: {what}")).into());
+                    self.reply(Refusal::new(format!("ERR Protocol error: {error}")).into());
                     let _ = self.flush().await;
                     return Err(Over);
                 }
@@ -86,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let Some(request) = request else { return Ok(()) };
                 self.run(&request).await?;
             }
-            if self.output.len() >= WRITE_BYTES {
+            if self.output.is_much() {
                 self.flush().await?;
             }
             if self.session.quits {
@@ -99,6 +104,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if adds.is_empty() {
             return;
         }
+        self.session.note("xadd", None);
+        let (port, began, calls) = (Arc::clone(&self.session.port), self.session.clock.micros(), adds.len());
         let (mut requests, mut refused) = (Vec::new(), Vec::new());
         for add in adds.drain(..) {
             match add {
@@ -110,12 +117,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         let mut answers = self.session.engine.publish_each(requests).await.into_iter();
+        port.stats.called("xadd", calls as u64, self.session.clock.micros() - began);
         for refused in refused {
             let outcome = match refused {
                 Some(refusal) => Err(refusal),
                 None => added(answers.next().unwrap_or_else(|| Err(crate::error::Error::draining()))),
             };
-            self.reply(&outcome.unwrap_or_else(Reply::from));
+            let reply = outcome.unwrap_or_else(Reply::from);
+            port.stats.answered("xadd", &reply);
+            self.reply(reply);
         }
     }
 
@@ -125,39 +135,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if super::may_wait(request) {
             self.flush().await?;
         }
-        let (stream, input, drain) = (&mut self.stream, &mut self.input, self.drain.clone());
+        let client = Arc::clone(&self.session.client);
         let reply = tokio::select! {
             biased;
             reply = self.session.run(request) => reply,
-            () = gone(stream, input) => return Err(Over),
-            () = drain.cancelled() => return Err(Over),
+            how = client.unblocked() => how.reply(),
+            () = self.input.closed(&mut self.stream) => return Err(Over),
+            () = client.over.cancelled() => return Err(Over),
         };
-        self.reply(&reply);
+        self.reply(reply);
+        // A client that sends many commands at once leaves time for others.
+        tokio::task::coop::consume_budget().await;
         Ok(())
     }
 
-    fn reply(&mut self, reply: &Reply) {
-        reply.write(self.session.protocol, &mut self.output);
+    fn reply(&mut self, reply: Reply) {
+        if let Reply::Refused(refusal) = &reply {
+            self.session.port.stats.refused(refusal);
+        }
+        if self.session.replies.take() {
+            self.output.push(reply, self.session.protocol);
+        }
     }
 
     async fn flush(&mut self) -> Result<(), Over> {
-        if self.output.is_empty() {
-            return Ok(());
-        }
-        let written = self.stream.write_all(&self.output).await;
-        self.output.clear();
-        written.map_err(|_| Over)
+        self.output.flush(&mut self.stream).await.map_err(|_| Over)
     }
-}
-
-/// Resolves when the client closes its end. What it sends meanwhile is kept, up to a bound; then it is not looked at.
-async fn gone<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMut) {
-    while input.len() < READ_BYTES {
-        input.reserve(READ_BYTES - input.len());
-        match stream.read_buf(input).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-    }
-    std::future::pending().await
 }

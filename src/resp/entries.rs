@@ -21,6 +21,11 @@ pub(super) fn id(id: EntryId) -> Reply {
     Reply::text(id.to_string())
 }
 
+/// How often an entry counts as delivered: what is counted no further is as much as can be told.
+pub(super) fn deliveries(count: u32) -> Reply {
+    Reply::Int(if count == u32::MAX { i64::MAX } else { i64::from(count) })
+}
+
 fn flat(entry: &StoredEntry) -> Vec<Reply> {
     let slice = |part: &[u8]| Reply::Bulk(entry.bytes.slice_ref(part));
     match entry.kind {

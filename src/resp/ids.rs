@@ -19,7 +19,7 @@ pub(super) fn lenient(text: &[u8], seq_default: u64) -> Result<EntryId, Refusal>
     }
 }
 
-/// What XADD asks for.
+/// What XADD asks for; that no entry has the id 0-0 is for the caller to see to.
 pub(super) fn requested(text: &[u8]) -> Result<IdRequest, Refusal> {
     if text == b"*" {
         return Ok(IdRequest::Auto);
@@ -28,10 +28,7 @@ pub(super) fn requested(text: &[u8]) -> Result<IdRequest, Refusal> {
         let whole = strict(ms, 0).ok().filter(|_| ms.iter().all(u8::is_ascii_digit));
         return whole.map(|id| IdRequest::AutoSeq(id.ms)).ok_or_else(Refusal::invalid_id);
     }
-    match strict(text, 0)? {
-        EntryId::ZERO => Err(Refusal::new("ERR The ID specified in XADD must be greater than 0-0")),
-        id => Ok(IdRequest::Exact(id)),
-    }
+    strict(text, 0).map(IdRequest::Exact)
 }
 
 /// The ids of an interval, each end possibly behind a `(` that excludes it; `None` where none can be in it.
@@ -60,7 +57,7 @@ mod tests {
         }
         assert_eq!(requested(b"7-*"), Ok(IdRequest::AutoSeq(7)));
         assert_eq!(requested(b"7-1-*"), Err(Refusal::invalid_id()));
-        assert!(requested(b"0").unwrap_err().0.contains("greater than 0-0"));
+        assert_eq!(requested(b"0"), Ok(IdRequest::Exact(EntryId::ZERO)));
     }
 
     #[test]

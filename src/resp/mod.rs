@@ -4,17 +4,26 @@
 //! read everywhere. The parser does no I/O; a connection runs one command after the other.
 
 mod args;
+mod clients;
 mod commands;
 mod connection;
 mod entries;
 mod ids;
+mod input;
+mod output;
 mod parse;
+mod port;
 mod refusal;
 mod reply;
+mod room;
 mod session;
+mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod transaction;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,30 +31,41 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Keyring;
 use crate::engine::Engine;
+pub use clients::Ends;
 use connection::Connection;
-use parse::Parser;
+use port::Port;
 use session::Session;
 
-/// What all connections of this port share.
+/// Bounds of the Redis port.
+#[derive(Clone, Copy, Debug)]
+pub struct RespOptions {
+    /// Bytes of a request at most.
+    pub request_bytes_max: usize,
+    /// How long a request may take from its beginning until it is whole, and how long a client may leave replies unread.
+    pub wait_max: Duration,
+}
+
+/// The Redis port: serves connections over one engine.
 pub struct Resp {
-    engine: Engine,
-    keyring: Keyring,
-    request_bytes_max: usize,
-    drain: CancellationToken,
-    next: AtomicU64,
+    port: Arc<Port>,
 }
 
 impl Resp {
-    /// A front end over the engine, for requests of so many bytes at most; connections end when `drain` is cancelled.
-    pub fn new(engine: Engine, keyring: Keyring, request_bytes_max: usize, drain: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { engine, keyring, request_bytes_max, drain, next: AtomicU64::new(1) })
+    /// A front end over the engine; connections end when `drain` is cancelled.
+    pub fn new(engine: Engine, keyring: Keyring, options: RespOptions, drain: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { port: Arc::new(Port::new(engine, keyring, options, drain)) })
     }
 
     /// Serves one connection to its end, or to the server's.
     pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let session = Session::new(self.engine.clone(), self.keyring.clone(), id);
-        Connection::new(stream, session, Parser::new(self.request_bytes_max), self.drain.clone()).serve().await;
+        self.serve_between(stream, None).await;
+    }
+
+    /// The same for a connection of which it is known what it connects, where it is.
+    pub async fn serve_between<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, ends: Option<Ends>) {
+        let admitted = self.port.admit(ends);
+        let session = Session::new(Arc::clone(&admitted.port), Arc::clone(&admitted.client));
+        Connection::new(stream, session).serve().await;
     }
 }
 

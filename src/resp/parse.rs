@@ -3,7 +3,7 @@
 //! A request may come in any pieces: what was read of it is kept, so that nothing is read twice. After an error the
 //! connection is of no use any more, as with Redis.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 /// Arguments of one request at most, as with Redis.
 const ARGUMENTS_MAX: i64 = 1 << 20;
@@ -12,7 +12,20 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// What cannot be read as a request; the text follows `ERR Protocol error: `.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ProtocolError(pub(super) &'static str);
+pub(super) enum ProtocolError {
+    Is(&'static str),
+    /// This stands where an argument should begin.
+    NoArgument(u8),
+}
+
+impl std::fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Is(what) => f.write_str(what),
+            Self::NoArgument(byte) => write!(f, "expected '$', got '{}'", char::from(*byte)),
+        }
+    }
+}
 
 /// Takes requests out of what was received.
 #[derive(Debug)]
@@ -35,6 +48,13 @@ impl Parser {
         Self { argument_bytes_max, request_bytes_max, arguments: Vec::new(), missing: 0, length: None, bytes: 0 }
     }
 
+    /// Bytes that are held of a request that has begun and is not whole, beside what is still to be taken from the input;
+    /// `None` between two requests.
+    pub(super) fn holds(&self) -> Option<usize> {
+        let received = self.bytes - self.length.unwrap_or(0);
+        (self.missing > 0).then_some(received + self.arguments.len() * size_of::<Bytes>())
+    }
+
     /// The next whole request; `None` until more is received. Empty requests are stepped over.
     pub(super) fn next(&mut self, input: &mut BytesMut) -> Result<Option<Vec<Bytes>>, ProtocolError> {
         loop {
@@ -44,7 +64,7 @@ impl Parser {
                     Some(b'*') => {
                         let Some(count) = number(input, "invalid multibulk length")? else { return Ok(None) };
                         if count > ARGUMENTS_MAX {
-                            return Err(ProtocolError("invalid multibulk length"));
+                            return Err(ProtocolError::Is("invalid multibulk length"));
                         }
                         (self.missing, self.bytes) = (count.max(0), 0);
                         continue;
@@ -73,15 +93,15 @@ impl Parser {
                 match input.first() {
                     None => return Ok(false),
                     Some(b'$') => {}
-                    Some(_) => return Err(ProtocolError("expected '$'")),
+                    Some(other) => return Err(ProtocolError::NoArgument(*other)),
                 }
                 let Some(length) = number(input, "invalid bulk length")? else { return Ok(false) };
                 if !(0..=self.argument_bytes_max).contains(&length) {
-                    return Err(ProtocolError("invalid bulk length"));
+                    return Err(ProtocolError::Is("invalid bulk length"));
                 }
                 self.bytes += length as usize;
                 if self.bytes > self.request_bytes_max {
-                    return Err(ProtocolError("too big mbulk count string"));
+                    return Err(ProtocolError::Is("too big mbulk count string"));
                 }
                 *self.length.insert(length as usize)
             }
@@ -91,7 +111,7 @@ impl Parser {
         }
         self.arguments.push(input.split_to(length).freeze());
         // Redis, too, does not look at what ends an argument.
-        let _ = input.split_to(2);
+        input.advance(2);
         self.length = None;
         self.missing -= 1;
         Ok(true)
@@ -100,25 +120,28 @@ impl Parser {
 
 /// The number on a line behind its first byte; `None` until the line is whole.
 fn number(input: &mut BytesMut, wrong: &'static str) -> Result<Option<i64>, ProtocolError> {
-    let Some(line) = line(input, "too big count string")? else { return Ok(None) };
+    let Some((line, end)) = line(input, "too big count string")? else { return Ok(None) };
     let text = std::str::from_utf8(&line[1..]).ok();
-    text.and_then(|text| text.parse().ok()).map(Some).ok_or(ProtocolError(wrong))
+    let number = text.and_then(|text| text.parse().ok()).ok_or(ProtocolError::Is(wrong))?;
+    input.advance(end);
+    Ok(Some(number))
 }
 
-/// A line without its end; `None` until it is whole.
-fn line(input: &mut BytesMut, too_long: &'static str) -> Result<Option<Bytes>, ProtocolError> {
+/// A line without its end, and where the next one begins; `None` until it is whole.
+fn line<'i>(input: &'i BytesMut, too_long: &'static str) -> Result<Option<(&'i [u8], usize)>, ProtocolError> {
     let Some(end) = input.iter().take(LINE_BYTES_MAX).position(|byte| *byte == b'\n') else {
-        return if input.len() >= LINE_BYTES_MAX { Err(ProtocolError(too_long)) } else { Ok(None) };
+        return if input.len() >= LINE_BYTES_MAX { Err(ProtocolError::Is(too_long)) } else { Ok(None) };
     };
-    let mut line = input.split_to(end + 1).freeze();
-    line.truncate(if line[..end].ends_with(b"\r") { end - 1 } else { end });
-    Ok(Some(line))
+    let line = &input[..end];
+    Ok(Some((line.strip_suffix(b"\r").unwrap_or(line), end + 1)))
 }
 
 /// The words of an inline command; `None` until its line is whole.
 fn inline(input: &mut BytesMut) -> Result<Option<Vec<Bytes>>, ProtocolError> {
-    let Some(line) = line(input, "too big inline request")? else { return Ok(None) };
-    words(&line).map(Some).ok_or(ProtocolError("unbalanced quotes in request"))
+    let Some((line, end)) = line(input, "too big inline request")? else { return Ok(None) };
+    let words = words(line).ok_or(ProtocolError::Is("unbalanced quotes in request"))?;
+    input.advance(end);
+    Ok(Some(words))
 }
 
 /// Words between blanks; in quotes a word may hold blanks, in double ones escapes, too.
@@ -219,7 +242,7 @@ mod tests {
         let cases: [(&[u8], &str); 8] = [
             (b"*x\r\n", "invalid multibulk length"),
             (b"*1048577\r\n", "invalid multibulk length"),
-            (b"*1\r\n:1\r\n", "expected '$'"),
+            (b"*1\r\n:1\r\n", "expected '$', got ':'"),
             (b"*1\r\n$x\r\n", "invalid bulk length"),
             (b"*1\r\n$-1\r\n", "invalid bulk length"),
             (b"*1\r\n$1001\r\n", "invalid bulk length"),
@@ -227,11 +250,16 @@ mod tests {
             (b"a \"b\"c\r\n", "unbalanced quotes in request"),
         ];
         for (bytes, want) in cases {
-            assert_eq!(all(bytes, 3), Err(ProtocolError(want)), "{}", String::from_utf8_lossy(bytes));
+            assert_eq!(
+                all(bytes, 3).map_err(|error| error.to_string()),
+                Err(want.to_owned()),
+                "{}",
+                String::from_utf8_lossy(bytes)
+            );
         }
-        assert_eq!(all(&vec![b'a'; LINE_BYTES_MAX], 4096), Err(ProtocolError("too big inline request")));
+        assert_eq!(all(&vec![b'a'; LINE_BYTES_MAX], 4096), Err(ProtocolError::Is("too big inline request")));
         let many = b"*3\r\n$900\r\n".iter().copied().chain([b'a'; 900]).chain(*b"\r\n$200\r\n").collect::<Vec<u8>>();
-        assert_eq!(all(&many, 100), Err(ProtocolError("too big mbulk count string")));
+        assert_eq!(all(&many, 100), Err(ProtocolError::Is("too big mbulk count string")));
     }
 
     proptest! {

@@ -14,6 +14,16 @@ pub(super) enum Protocol {
     Resp3,
 }
 
+impl Protocol {
+    /// Begins a map of so many pairs.
+    pub(super) fn map(self, out: &mut Vec<u8>, pairs: usize) {
+        match self {
+            Self::Resp2 => line(out, '*', pairs * 2),
+            Self::Resp3 => line(out, '%', pairs),
+        }
+    }
+}
+
 /// What a command answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
@@ -25,12 +35,16 @@ pub(super) enum Reply {
     Int(i64),
     /// Any bytes.
     Bulk(Bytes),
+    /// A text for people, of several lines.
+    Verbatim(String),
     /// No bytes.
     Null,
     /// No array, which is something else in version 2.
     NullArray,
     /// A list.
     Array(Vec<Reply>),
+    /// A list of so many replies that are written already, in pieces, the same in both versions.
+    Written(usize, Vec<Vec<u8>>),
     /// Pairs; a flat list in version 2.
     Map(Vec<(Reply, Reply)>),
 }
@@ -46,6 +60,19 @@ impl Reply {
         Self::Int(count.try_into().unwrap_or(i64::MAX))
     }
 
+    /// Bytes that it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        let own = size_of::<Self>();
+        own + match self {
+            Self::Bulk(bytes) => bytes.len(),
+            Self::Verbatim(text) => text.len(),
+            Self::Array(replies) => replies.iter().map(Self::bytes).sum(),
+            Self::Written(_, pieces) => pieces.iter().map(Vec::len).sum(),
+            Self::Map(pairs) => pairs.iter().map(|(key, value)| key.bytes() + value.bytes()).sum(),
+            _ => 0,
+        }
+    }
+
     /// Writes it behind others.
     pub(super) fn write(&self, protocol: Protocol, out: &mut Vec<u8>) {
         match self {
@@ -57,17 +84,29 @@ impl Reply {
                 out.extend_from_slice(bytes);
                 out.extend_from_slice(b"\r\n");
             }
+            Self::Verbatim(text) => {
+                match protocol {
+                    Protocol::Resp2 => line(out, '$', text.len()),
+                    Protocol::Resp3 => {
+                        line(out, '=', text.len() + "txt:".len());
+                        out.extend_from_slice(b"txt:");
+                    }
+                }
+                out.extend_from_slice(text.as_bytes());
+                out.extend_from_slice(b"\r\n");
+            }
             Self::Null => out.extend_from_slice(if protocol == Protocol::Resp3 { b"_\r\n" } else { b"$-1\r\n" }),
             Self::NullArray => out.extend_from_slice(if protocol == Protocol::Resp3 { b"_\r\n" } else { b"*-1\r\n" }),
             Self::Array(replies) => {
                 line(out, '*', replies.len());
                 replies.iter().for_each(|reply| reply.write(protocol, out));
             }
+            Self::Written(count, pieces) => {
+                line(out, '*', count);
+                pieces.iter().for_each(|piece| out.extend_from_slice(piece));
+            }
             Self::Map(pairs) => {
-                match protocol {
-                    Protocol::Resp2 => line(out, '*', pairs.len() * 2),
-                    Protocol::Resp3 => line(out, '%', pairs.len()),
-                }
+                protocol.map(out, pairs.len());
                 for (key, value) in pairs {
                     key.write(protocol, out);
                     value.write(protocol, out);
@@ -83,7 +122,7 @@ impl From<Refusal> for Reply {
     }
 }
 
-fn line(out: &mut Vec<u8>, kind: char, value: impl std::fmt::Display) {
+pub(super) fn line(out: &mut Vec<u8>, kind: char, value: impl std::fmt::Display) {
     use std::io::Write;
     // Writing to memory does not fail.
     let _ = write!(out, "{kind}{value}\r\n");

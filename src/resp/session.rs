@@ -1,61 +1,75 @@
-//! What a connection is: its protocol, its caller, its transaction; and the way of a command to the code that runs it.
+//! What a connection is: its protocol, its caller, what it has queued; and the way of a command to the code that runs it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
 use super::args::Args;
-use super::commands::Add;
+use super::clients::{Client, Shown};
+use super::commands::{Add, Unit, help};
+use super::port::Port;
 use super::refusal::Refusal;
 use super::reply::{Protocol, Reply};
-use crate::access::{Caller, Keyring, Permission};
-use crate::clock::SystemClock;
+use super::transaction::Transaction;
+use crate::access::{Caller, Permission};
+use crate::clock::{Clock, SystemClock};
 use crate::engine::Engine;
 use crate::types::StreamName;
 
 /// One connection's state.
+#[derive(Clone)]
 pub(super) struct Session {
     pub(super) engine: Engine,
-    pub(super) keyring: Keyring,
+    pub(super) port: Arc<Port>,
+    /// This connection as others see it.
+    pub(super) client: Arc<Client>,
     /// Unset until who it is has been shown.
     pub(super) caller: Option<Caller>,
     pub(super) protocol: Protocol,
-    pub(super) id: u64,
     pub(super) clock: Arc<SystemClock>,
-    pub(super) name: Bytes,
-    queued: Option<Transaction>,
+    pub(super) replies: Replies,
+    /// Whether a transaction runs now, on the engine's own thread.
+    pub(super) is_lent: bool,
+    /// Unset outside a transaction.
+    pub(super) queued: Option<Transaction>,
     /// Whether the connection is to be closed after the reply.
     pub(super) quits: bool,
 }
 
-/// A transaction that was begun.
-#[derive(Default)]
-struct Transaction {
-    requests: Vec<Vec<Bytes>>,
-    /// Bytes that they take, with what a list takes.
-    bytes: usize,
-    /// Whether one of them was refused: then none is run.
-    refused: bool,
+/// Whether what comes next is answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Replies {
+    #[default]
+    On,
+    Off,
+    /// This reply and the next one are left out.
+    SkipTwo,
+    /// The next reply is left out.
+    SkipOne,
 }
 
-impl Transaction {
-    fn queue(&mut self, request: &[Bytes]) -> Result<Reply, Refusal> {
-        let bytes: usize = request.iter().map(|argument| argument.len() + size_of::<Bytes>()).sum();
-        if self.bytes + bytes > TRANSACTION_BYTES_MAX {
-            self.refused = true;
-            return Err(Refusal::new("ERR the transaction is larger than 64 MiB"));
-        }
-        self.bytes += bytes;
-        self.requests.push(request.to_vec());
-        Ok(Reply::Simple("QUEUED"))
+impl Replies {
+    /// Whether the reply that there is now is written.
+    pub(super) fn take(&mut self) -> bool {
+        let is_written = matches!(self, Self::On);
+        *self = match *self {
+            Self::SkipTwo => Self::SkipOne,
+            Self::SkipOne => Self::On,
+            other => other,
+        };
+        is_written
     }
 }
 
-/// Bytes of the commands of one transaction.
-const TRANSACTION_BYTES_MAX: usize = 64 << 20;
+/// The longest subcommand that is shown.
+const SUBCOMMAND_BYTES_MAX: usize = 32;
+
+/// Commands that are shown with their subcommand.
+const WITH_SUBCOMMANDS: [&str; 7] = ["client", "command", "config", "function", "script", "xgroup", "xinfo"];
 
 /// Commands with the number of their arguments, the name included: exactly so many, or at least, where it is negative.
-const COMMANDS: &[(&str, i32)] = &[
+pub(super) const COMMANDS: &[(&str, i32)] = &[
     ("auth", -2),
     ("client", -2),
     ("command", -1),
@@ -66,61 +80,107 @@ const COMMANDS: &[(&str, i32)] = &[
     ("echo", 2),
     ("exec", 1),
     ("exists", -2),
+    ("expire", -3),
+    ("expireat", -3),
+    ("expiretime", 2),
+    ("flushall", -1),
+    ("flushdb", -1),
+    ("function", -2),
     ("hello", -1),
     ("info", -1),
     ("keys", 2),
     ("multi", 1),
+    ("persist", 2),
+    ("pexpire", -3),
+    ("pexpireat", -3),
+    ("pexpiretime", 2),
     ("ping", -1),
+    ("pttl", 2),
     ("quit", -1),
+    ("rename", 3),
+    ("renamenx", 3),
     ("reset", 1),
     ("scan", -2),
+    ("script", -2),
     ("select", 2),
     ("time", 1),
+    ("ttl", 2),
     ("type", 2),
     ("unlink", -2),
     ("xack", -4),
+    ("xackdel", -6),
     ("xadd", -5),
     ("xautoclaim", -6),
+    ("xcfgset", -2),
     ("xclaim", -6),
     ("xdel", -3),
+    ("xdelex", -5),
     ("xgroup", -2),
     ("xinfo", -2),
     ("xlen", 2),
+    ("xnack", -7),
     ("xpending", -3),
     ("xrange", -4),
     ("xread", -4),
     ("xreadgroup", -7),
     ("xrevrange", -4),
+    ("xsetid", -3),
     ("xtrim", -4),
 ];
 
 impl Session {
-    pub(super) fn new(engine: Engine, keyring: Keyring, id: u64) -> Self {
-        let caller = keyring.is_empty().then_some(Caller::ANYONE);
-        let (protocol, name) = (Protocol::default(), Bytes::new());
-        let clock = SystemClock::new();
-        Self { engine, keyring, caller, protocol, id, clock, name, queued: None, quits: false }
+    pub(super) fn new(port: Arc<Port>, client: Arc<Client>) -> Self {
+        let caller = port.keyring.is_empty().then_some(Caller::ANYONE);
+        let (engine, clock) = (port.engine.clone(), Arc::clone(&port.clock));
+        let (protocol, replies) = (Protocol::default(), Replies::default());
+        Self { engine, port, client, caller, protocol, clock, replies, is_lent: false, queued: None, quits: false }
+    }
+
+    /// Notes what the connection does, for others to see.
+    pub(super) fn note(&self, command: &'static str, subcommand: Option<&Bytes>) {
+        self.client.active_ms.store(self.clock.now().engine_ms, Ordering::Relaxed);
+        let has_subcommands = WITH_SUBCOMMANDS.contains(&command);
+        let mut shown = self.client.shown.lock();
+        shown.protocol = self.protocol;
+        shown.queued = self.queued.as_ref().map(Transaction::len);
+        shown.command.clear();
+        shown.command.push_str(command);
+        if let Some(subcommand) = subcommand.filter(|word| has_subcommands && word.len() <= SUBCOMMAND_BYTES_MAX) {
+            shown.command.push('|');
+            shown.command.push_str(&String::from_utf8_lossy(subcommand).to_ascii_lowercase());
+        }
     }
 
     /// Runs a command, or keeps it for the end of a transaction.
     pub(super) async fn run(&mut self, request: &[Bytes]) -> Reply {
         let known = self.known(request);
+        match known {
+            Ok(name) => self.note(name, request.get(1)),
+            Err(_) => self.port.stats.rejected(request.first().map_or(&[][..], |name| name)),
+        }
         let ends = matches!(known, Ok("exec" | "discard" | "multi" | "reset" | "quit"));
         match (&mut self.queued, &known) {
-            (Some(transaction), Ok(_)) if !ends => {
-                return transaction.queue(request).unwrap_or_else(Reply::from);
+            (Some(transaction), Ok(name)) if !ends => {
+                return transaction.queue(name, request).unwrap_or_else(Reply::from);
             }
             (Some(transaction), Err(_)) => transaction.refused = true,
             _ => {}
         }
-        let outcome = match known {
-            Ok("multi") => self.multi(),
-            Ok("discard") => self.discard(),
-            Ok("exec") => return self.exec().await,
-            Ok(name) => self.execute(name, Args::new(&request[1..]), true).await,
-            Err(refusal) => Err(refusal),
+        let name = match known {
+            Ok(name) => name,
+            Err(refusal) => return refusal.into(),
         };
-        outcome.unwrap_or_else(Reply::from)
+        let began = self.clock.micros();
+        let outcome = match name {
+            "multi" => self.multi(),
+            "discard" => self.discard(),
+            "exec" => self.exec().await,
+            _ => self.execute(name, Args::new(&request[1..]), true).await,
+        };
+        let reply = outcome.unwrap_or_else(Reply::from);
+        self.port.stats.called(name, 1, self.clock.micros() - began);
+        self.port.stats.answered(name, &reply);
+        reply
     }
 
     /// An XADD that does nothing but add, outside a transaction, so that it can go to the engine with others.
@@ -136,7 +196,7 @@ impl Session {
     }
 
     /// The command's name, in small letters, where it is one, has enough arguments and the caller is known.
-    fn known(&self, request: &[Bytes]) -> Result<&'static str, Refusal> {
+    pub(super) fn known(&self, request: &[Bytes]) -> Result<&'static str, Refusal> {
         let name = request.first().map_or(&[][..], |name| name);
         let found = COMMANDS.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
         let Some((name, arity)) = found else { return Err(unknown(request)) };
@@ -150,35 +210,7 @@ impl Session {
         Ok(name)
     }
 
-    fn multi(&mut self) -> Result<Reply, Refusal> {
-        if self.queued.is_some() {
-            return Err(Refusal::new("ERR MULTI calls can not be nested"));
-        }
-        self.queued = Some(Transaction::default());
-        Ok(Reply::OK)
-    }
-
-    fn discard(&mut self) -> Result<Reply, Refusal> {
-        self.queued.take().map(|_| Reply::OK).ok_or_else(|| Refusal::new("ERR DISCARD without MULTI"))
-    }
-
-    async fn exec(&mut self) -> Reply {
-        let Some(transaction) = self.queued.take() else { return Refusal::new("ERR EXEC without MULTI").into() };
-        if transaction.refused {
-            return Refusal::new("EXECABORT Transaction discarded because of previous errors.").into();
-        }
-        let mut replies = Vec::with_capacity(transaction.requests.len());
-        for request in transaction.requests {
-            let outcome = match self.known(&request) {
-                Ok(name) => self.execute(name, Args::new(&request[1..]), false).await,
-                Err(refusal) => Err(refusal),
-            };
-            replies.push(outcome.unwrap_or_else(Reply::from));
-        }
-        Reply::Array(replies)
-    }
-
-    async fn execute(&mut self, name: &str, args: Args<'_>, may_block: bool) -> Result<Reply, Refusal> {
+    pub(super) async fn execute(&mut self, name: &str, args: Args<'_>, may_block: bool) -> Result<Reply, Refusal> {
         match name {
             "auth" => self.auth(args),
             "hello" => self.hello(args),
@@ -186,9 +218,11 @@ impl Session {
             "echo" => Ok(Reply::Bulk(args.rest()[0].clone())),
             "select" => Session::select(args),
             "client" => self.client(args),
-            "command" => Ok(Reply::Array(Vec::new())),
-            "config" => Session::config(args),
-            "info" => Ok(self.server_info()),
+            "command" => Session::command(args),
+            "config" => self.config(args),
+            "function" => Session::function(args),
+            "script" => Session::script(args),
+            "info" => Ok(self.server_info(args)),
             "time" => Ok(self.time()),
             "quit" => {
                 self.quits = true;
@@ -197,20 +231,32 @@ impl Session {
             "reset" => Ok(self.reset()),
             "dbsize" => self.dbsize(),
             "del" | "unlink" => self.delete(args).await,
+            "rename" => self.rename(args, true).await,
+            "renamenx" => self.rename(args, false).await,
+            "persist" => self.persist(args).await,
+            "expire" | "pexpire" | "expireat" | "pexpireat" => self.expire(args, Unit::of(name)).await,
+            "ttl" | "pttl" | "expiretime" | "pexpiretime" => self.expiry(args, Unit::of(name)).await,
             "exists" => self.exists(args),
+            "flushall" | "flushdb" => self.flush(args).await,
             "type" => self.key_type(args),
             "keys" => self.keys(args),
             "scan" => self.scan(args),
             "xadd" => self.add(args).await,
             "xlen" => self.length(args).await,
             "xdel" => self.delete_entries(args).await,
+            "xsetid" => self.set_last_id(args).await,
+            "xdelex" => self.remove(args, false, may_block).await,
+            "xackdel" => self.remove(args, true, may_block).await,
             "xtrim" => self.trim(args).await,
             "xrange" => self.range(args, false).await,
             "xrevrange" => self.range(args, true).await,
             "xread" => self.read(args, may_block).await,
+            "xgroup" | "xinfo" if help::is_asked(args) => help::of(name, args),
             "xgroup" => self.group(args).await,
             "xreadgroup" => self.read_group(args, may_block).await,
             "xack" => self.acknowledge(args).await,
+            "xcfgset" => self.configure_stream(args).await,
+            "xnack" => self.release(args).await,
             "xpending" => self.pending(args).await,
             "xclaim" => self.claim(args).await,
             "xautoclaim" => self.auto_claim(args).await,
@@ -220,7 +266,8 @@ impl Session {
     }
 
     fn reset(&mut self) -> Reply {
-        *self = Self::new(self.engine.clone(), self.keyring.clone(), self.id);
+        *self.client.shown.lock() = Shown::default();
+        *self = Self::new(Arc::clone(&self.port), Arc::clone(&self.client));
         Reply::Simple("RESET")
     }
 

@@ -12,7 +12,7 @@ use crate::clock::SystemClock;
 use crate::engine::{Engine, EngineOptions, Health};
 use crate::error::{Error, Reason, Result};
 use crate::metrics::Metrics;
-use crate::resp::Resp;
+use crate::resp::{Resp, RespOptions};
 use crate::types::StreamSettings;
 use crate::{grpc, http, limits};
 
@@ -60,8 +60,9 @@ pub(super) fn front_ends(settings: &Settings, engine: &Engine, drain: &Cancellat
 
 /// The Redis protocol over the engine.
 pub(super) fn resp(settings: &Settings, engine: &Engine, drain: &CancellationToken) -> Result<Arc<Resp>> {
-    let request_bytes_max = settings.publish_bytes_max + (512 << 10);
-    Ok(Resp::new(engine.clone(), settings.keyring()?, request_bytes_max, drain.clone()))
+    let options =
+        RespOptions { request_bytes_max: settings.publish_bytes_max + (512 << 10), wait_max: settings.body_wait_max() };
+    Ok(Resp::new(engine.clone(), settings.keyring()?, options, drain.clone()))
 }
 
 /// Waits until the engine's threads are gone.

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dispatch::Dispatch;
 use super::settings::Settings;
-use crate::resp::Resp;
+use crate::resp::{Ends, Resp};
 
 /// What all connections of a server share.
 pub(super) struct Connections {
@@ -85,15 +85,23 @@ impl Connections {
     }
 }
 
-/// Serves a connection of the Redis port to its end, or to the server's.
-pub(super) async fn serve_resp(stream: TcpStream, tls: Option<TlsAcceptor>, resp: Arc<Resp>) {
+/// Serves a connection of the Redis port to its end, or to the server's: until `stop` at the latest.
+pub(super) async fn serve_resp(stream: TcpStream, tls: Option<TlsAcceptor>, resp: Arc<Resp>, stop: CancellationToken) {
+    tokio::select! {
+        () = serve_redis(stream, tls, resp) => {}
+        () = stop.cancelled() => tracing::debug!("connection cut: the drain timeout is over"),
+    }
+}
+
+async fn serve_redis(stream: TcpStream, tls: Option<TlsAcceptor>, resp: Arc<Resp>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot turn off the delay of small packets");
     }
+    let ends = stream.peer_addr().and_then(|peer| Ok(Ends { peer, local: stream.local_addr()? })).ok();
     match tls {
-        None => resp.serve(stream).await,
+        None => resp.serve_between(stream, ends).await,
         Some(tls) => match tokio::time::timeout(RESP_HANDSHAKE_MAX, tls.accept(stream)).await {
-            Ok(Ok(stream)) => resp.serve(stream).await,
+            Ok(Ok(stream)) => resp.serve_between(stream, ends).await,
             Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
             Err(_) => tracing::debug!("tls handshake took too long"),
         },

@@ -72,13 +72,18 @@ impl Server {
             tasks: TaskTracker::new(),
         };
         let (grpc, http) = backend::front_ends(&settings, &engine, &drain)?;
-        let connections =
-            Connections::new(&settings, tls, Dispatch::new(grpc, http, settings.body_wait_max()), drain.clone(), stop);
+        let connections = Connections::new(
+            &settings,
+            tls,
+            Dispatch::new(grpc, http, settings.body_wait_max()),
+            drain.clone(),
+            stop.clone(),
+        );
         let tasks = running.tasks.clone();
         let slots = listener::slots(settings.connections_max);
         if let Some(listener) = resp_listener {
             let resp = backend::resp(&settings, &engine, &drain)?;
-            let serve = move |stream| connection::serve_resp(stream, resp_tls.clone(), Arc::clone(&resp));
+            let serve = move |stream| connection::serve_resp(stream, resp_tls.clone(), Arc::clone(&resp), stop.clone());
             tasks.spawn(listener::accept_loop(listener, serve, Arc::clone(&slots), drain.clone(), tasks.clone()));
         }
         let connections = Arc::new(connections);

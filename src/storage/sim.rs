@@ -34,6 +34,8 @@ struct State {
     durable_names: BTreeMap<String, usize>,
     /// Changes of names that are not durable, in order.
     changes: Vec<Change>,
+    /// Operations that were syncs of a file.
+    syncs: Vec<u64>,
     retried_syncs: u64,
 }
 
@@ -68,6 +70,7 @@ impl SimDisk {
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             changes: Vec::new(),
+            syncs: Vec::new(),
             retried_syncs: 0,
         })))
     }
@@ -87,6 +90,10 @@ impl SimDisk {
     /// Sets the room for files that are yet to be made, in bytes.
     pub fn set_budget(&self, bytes: u64) {
         self.0.lock().budget = bytes;
+    }
+    /// The numbers of the operations that were syncs of a file.
+    pub fn syncs(&self) -> Vec<u64> {
+        self.0.lock().syncs.clone()
     }
     /// Syncs of a file that were asked for after one of the same file had failed.
     pub fn retried_syncs(&self) -> u64 {
@@ -297,6 +304,8 @@ impl LogFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
+        let number = state.operations;
+        state.syncs.push(number);
         let outcome = state.operate();
         state.retried_syncs += u64::from(state.inodes[self.inode].sync_failed);
         state.inodes[self.inode].sync_failed |= outcome.is_err();

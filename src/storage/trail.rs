@@ -11,6 +11,8 @@ use super::files::LogFile;
 
 /// Bytes behind the end of the log that stay in the page cache.
 const KEPT_BYTES: u64 = 64 << 20;
+/// Files that are kept open for that: where they are small, descriptors are what is short.
+const FILES_MAX: usize = 4;
 /// Bytes let go at a time: pages that were just written are still on lists that the system would have to empty first.
 const STEP_BYTES: u64 = 1 << 20;
 
@@ -25,6 +27,7 @@ struct Stretch {
 pub(super) struct Trail {
     stretches: VecDeque<Stretch>,
     bytes: u64,
+    files: usize,
 }
 
 impl Trail {
@@ -40,12 +43,20 @@ impl Trail {
             _ => 0,
         };
         self.bytes += to - from;
+        self.files += usize::from(from == 0);
         self.stretches.push_back(Stretch { file: Arc::clone(file), from, to });
-        while self.bytes > KEPT_BYTES {
-            let Some(Stretch { file, from, to }) = self.stretches.pop_front() else { return };
-            file.uncache(from, to - from);
-            self.bytes -= to - from;
+        while self.bytes > KEPT_BYTES || self.files > FILES_MAX {
+            self.let_go();
         }
+    }
+
+    /// Lets go of the oldest stretch.
+    fn let_go(&mut self) {
+        let Some(Stretch { file, from, to }) = self.stretches.pop_front() else { return };
+        file.uncache(from, to - from);
+        self.bytes -= to - from;
+        let is_last = self.stretches.front().is_none_or(|next| !Arc::ptr_eq(&next.file, &file));
+        self.files -= usize::from(is_last);
     }
 }
 
@@ -79,6 +90,19 @@ mod tests {
         fn uncache(&self, offset: u64, length: u64) {
             self.0.lock().push((offset, length));
         }
+    }
+
+    #[test]
+    fn no_more_files_are_held_than_may_be() {
+        let mut trail = Trail::default();
+        let files: Vec<Arc<Noted>> = (0..20).map(|_| Arc::default()).collect();
+        for noted in &files {
+            let file: Arc<dyn LogFile> = Arc::clone(noted) as _;
+            (1..=3).for_each(|step| trail.synced(&file, step * STEP_BYTES));
+        }
+        let held = files.iter().filter(|noted| Arc::strong_count(noted) > 1).count();
+        assert_eq!((held, trail.files), (FILES_MAX, FILES_MAX));
+        assert_eq!(*files[15].0.lock(), [(0, STEP_BYTES), (STEP_BYTES, STEP_BYTES), (2 * STEP_BYTES, STEP_BYTES)]);
     }
 
     #[test]

@@ -9,20 +9,36 @@
 
 mod dedup;
 mod deleted;
+mod once;
 mod rows;
 
 use crate::clock::Now;
 use crate::error::{Error, Reason, Result};
-use crate::format::record::{EntriesDeleted, EventIdsRemembered, IdRun, RequestRemembered, StreamCreated, Trimmed};
+use crate::format::record::{
+    EntriesDeleted, EventIdsRemembered, IdRun, LastIdSet, RequestRemembered, StreamCreated, Trimmed,
+};
 use crate::types::{EntryId, IdRequest, StreamName, StreamNumber, StreamSettings};
 
 pub use dedup::{Dedup, RememberedRequest};
 pub use deleted::DeletedIds;
+pub use once::{Once, OnceInfo, OnceSettings};
 
-/// Entries after which a logical node ends, unless set otherwise (approximate trims count in nodes).
-const NODE_ENTRIES: u32 = 100;
-/// Bytes after which a logical node ends.
-const NODE_BYTES: u64 = 4096;
+/// Where logical nodes end, in which approximate trims count: after so many entries, or so many bytes; zero for no such
+/// bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeLimits {
+    /// Entries of a node at most.
+    pub entries: u64,
+    /// Bytes after which a node ends.
+    pub bytes: u64,
+}
+
+impl NodeLimits {
+    fn are_reached(self, entries: u32, bytes: u64) -> bool {
+        let reached = |limit: u64, value: u64| limit > 0 && value >= limit;
+        reached(self.entries, u64::from(entries)) || reached(self.bytes, bytes)
+    }
+}
 
 /// The state of one stream.
 #[derive(Clone, Debug)]
@@ -35,10 +51,14 @@ pub struct Stream {
     pub settings: StreamSettings,
     /// Wall time of its creation, in milliseconds since the Unix epoch.
     pub created_ms: u64,
+    /// When it goes by itself: wall time in milliseconds since the Unix epoch.
+    pub expires_ms: Option<u64>,
     /// The last id that was given out.
     pub last: EntryId,
     /// Entries ever appended.
     pub appended: u64,
+    /// What is added to that to tell how many entries were added, where it was told.
+    pub added_offset: i64,
     /// Bytes of the entries that exist.
     pub bytes: u64,
     /// The smallest id that may exist.
@@ -47,12 +67,14 @@ pub struct Stream {
     pub trimmed_ordinal: u64,
     /// Single entries deleted at or above that id.
     pub deleted: DeletedIds,
-    /// The greatest id that was ever deleted singly.
+    /// The greatest id that was ever deleted singly, or what was told to be it.
     pub deleted_max: EntryId,
     /// Rises with every trim and delete, so that a prepared command can tell that nothing went since.
     pub removals: u64,
     /// What is remembered against duplicates.
     pub dedup: Dedup,
+    /// What is remembered of requests that are to be appended once.
+    pub once: Once,
     node_entries: u32,
     node_bytes: u64,
 }
@@ -65,8 +87,10 @@ impl Stream {
             name: record.name.clone(),
             settings: record.settings.clone(),
             created_ms: record.created_ms,
+            expires_ms: None,
             last: EntryId::ZERO,
             appended: 0,
+            added_offset: 0,
             bytes: 0,
             trimmed_before: EntryId::ZERO,
             trimmed_ordinal: 0,
@@ -74,6 +98,7 @@ impl Stream {
             deleted_max: EntryId::ZERO,
             removals: 0,
             dedup: Dedup::default(),
+            once: Once::default(),
             node_entries: 0,
             node_bytes: 0,
         }
@@ -82,6 +107,11 @@ impl Stream {
     /// Entries that exist.
     pub fn length(&self) -> u64 {
         self.appended - self.trimmed_ordinal - self.deleted.len() as u64
+    }
+
+    /// Entries that it tells to have been added: those ever appended, or as many as it was told and what came then.
+    pub fn added(&self) -> u64 {
+        self.appended.saturating_add_signed(self.added_offset).min(i64::MAX as u64)
     }
 
     /// The ids that so many new entries get, by rules 1 to 6 of Redis Streams: one run of one millisecond.
@@ -126,9 +156,9 @@ impl Stream {
     }
 
     /// Counts one appended entry; says whether a logical node starts with it.
-    pub fn apply_entry(&mut self, id: EntryId, bytes: u32) -> bool {
+    pub fn apply_entry(&mut self, id: EntryId, bytes: u32, nodes: NodeLimits) -> bool {
         debug_assert!(id > self.last, "S1: ids rise");
-        let starts = self.node_entries == 0 || self.node_entries >= NODE_ENTRIES || self.node_bytes >= NODE_BYTES;
+        let starts = self.node_entries == 0 || nodes.are_reached(self.node_entries, self.node_bytes);
         if starts {
             (self.node_entries, self.node_bytes) = (0, 0);
         }
@@ -145,6 +175,13 @@ impl Stream {
         self.bytes += bytes;
     }
 
+    /// Moves the last id up, and takes the numbers that the stream tells.
+    pub fn apply_last_id(&mut self, record: &LastIdSet) {
+        debug_assert!(record.last >= self.last, "S1: the last id never goes down");
+        self.last = self.last.max(record.last);
+        (self.added_offset, self.deleted_max) = (record.added_offset, record.deleted_max);
+    }
+
     /// Moves the lower bound up.
     pub fn apply_trim(&mut self, trimmed: &Trimmed) {
         if trimmed.before <= self.trimmed_before {
@@ -155,6 +192,7 @@ impl Stream {
         self.bytes -= trimmed.bytes.min(self.bytes);
         self.deleted.forget_below(trimmed.before);
         self.removals += 1;
+        self.end_empty_node();
     }
 
     /// Takes single entries out.
@@ -166,6 +204,14 @@ impl Stream {
             }
         }
         self.removals += 1;
+        self.end_empty_node();
+    }
+
+    /// Where nothing is left, the next entry begins a node.
+    fn end_empty_node(&mut self) {
+        if self.length() == 0 {
+            (self.node_entries, self.node_bytes) = (0, 0);
+        }
     }
 
     /// Remembers a producer's request.

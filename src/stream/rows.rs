@@ -1,6 +1,6 @@
 //! A stream's state as rows of a checkpoint, and back.
 
-use super::{Dedup, DeletedIds, Stream};
+use super::{Dedup, DeletedIds, Once, OnceSettings, Stream};
 use crate::format::state::{Row, Rows, StreamRow, list_rows};
 
 impl Stream {
@@ -28,6 +28,17 @@ impl Stream {
         list_rows(owner, self.deleted.iter(), rows, Row::Deleted);
         list_rows(owner, self.dedup.producer_rows(), rows, Row::Producers);
         list_rows(owner, self.dedup.event_rows(), rows, Row::EventIds);
+        if self.added_offset != 0 {
+            rows(owner, Row::Added(self.added_offset));
+        }
+        if let Some(at) = self.expires_ms {
+            rows(owner, Row::Expiry(at));
+        }
+        if self.once.settings() != OnceSettings::default() {
+            let OnceSettings { window_s, names_max } = self.once.settings();
+            rows(owner, Row::OnceSettings((window_s, names_max)));
+        }
+        list_rows(owner, self.once.rows(), rows, Row::OnceNames);
     }
 
     /// The stream of this row, without its lists.
@@ -37,8 +48,10 @@ impl Stream {
             name: row.name,
             settings: row.settings,
             created_ms: row.created_ms,
+            expires_ms: None,
             last: row.last,
             appended: row.appended,
+            added_offset: 0,
             bytes: row.bytes,
             trimmed_before: row.trimmed_before,
             trimmed_ordinal: row.trimmed_ordinal,
@@ -46,6 +59,7 @@ impl Stream {
             deleted_max: row.deleted_max,
             removals: row.removals,
             dedup: Dedup::default(),
+            once: Once::default(),
             node_entries: row.node_entries,
             node_bytes: row.node_bytes,
         }
@@ -56,7 +70,10 @@ impl Stream {
         match row {
             Row::Deleted(entries) => self.deleted.extend(entries),
             Row::Producers(producers) => producers.into_iter().for_each(|row| self.dedup.restore_producer(row)),
+            Row::Added(offset) => self.added_offset = offset,
             Row::EventIds(events) => events.into_iter().for_each(|row| self.dedup.restore_event(row)),
+            Row::OnceSettings(settings) => self.once.restore_settings(settings),
+            Row::OnceNames(names) => names.into_iter().for_each(|row| self.once.restore(row)),
             _ => return false,
         }
         true

@@ -19,7 +19,7 @@ fn at(wall_ms: u64) -> Now {
 
 fn append(stream: &mut Stream, request: IdRequest, wall_ms: u64) -> Result<EntryId> {
     let run = stream.plan_ids(request, 1, at(wall_ms))?;
-    stream.apply_entry(run.first, 10);
+    stream.apply_entry(run.first, 10, NodeLimits { entries: 100, bytes: 4096 });
     Ok(run.first)
 }
 

@@ -8,7 +8,8 @@ use futures::future::join_all;
 use synapse::clock::ManualClock;
 use synapse::engine::stepped::Stepped;
 use synapse::engine::{
-    Acknowledge, CreateGroup, EngineOptions, Holder, Publish, Pull, Read, StartAt, Trim, TrimTo, Trimmed,
+    Acknowledge, CreateGroup, Engine, EngineOptions, Holder, Publish, Pull, Read, StartAt, TransactionRoom, Trim,
+    TrimTo, Trimmed,
 };
 use synapse::error::Result;
 use synapse::faults::Faults;
@@ -174,6 +175,12 @@ impl World {
     }
 }
 
+/// A transaction: numbers of the events that it publishes to each stream, and what it acknowledges.
+struct Transacted {
+    published: [(&'static str, Vec<u64>); 2],
+    acknowledged: Vec<EntryId>,
+}
+
 /// What was acknowledged, and what was asked for without an answer.
 #[derive(Default)]
 pub(crate) struct Record {
@@ -183,6 +190,8 @@ pub(crate) struct Record {
     removed: BTreeMap<&'static str, BTreeSet<EntryId>>,
     /// Ids that an unanswered trim or delete may have removed.
     maybe_removed: BTreeMap<&'static str, BTreeSet<EntryId>>,
+    /// A transaction that got no answer.
+    unanswered_transaction: Option<Transacted>,
     acknowledged: BTreeSet<EntryId>,
     maybe_acknowledged: BTreeSet<EntryId>,
     has_group: bool,
@@ -217,7 +226,19 @@ impl Record {
                 stored.iter().filter(|(id, _)| !published.contains_key(id)).map(|(_, n)| *n).collect();
             self.check_extra(stream, &extra)?;
         }
-        Ok(())
+        self.is_transaction_there(dump).map(|_| ())
+    }
+
+    /// Whether the transaction without an answer is there; fails where a part of it is.
+    fn is_transaction_there(&self, dump: &Dump) -> std::result::Result<bool, String> {
+        let Some(transaction) = &self.unanswered_transaction else { return Ok(false) };
+        let stored = |stream: &str, number: u64| dump.0.get(stream).is_some_and(|s| s.values().any(|n| *n == number));
+        let numbers = transaction.published.iter().flat_map(|(stream, numbers)| numbers.iter().map(|n| (*stream, *n)));
+        let found: Vec<bool> = numbers.map(|(stream, number)| stored(stream, number)).collect();
+        if found.iter().any(|there| *there != found[0]) {
+            return Err(format!("a part of a transaction is there: {found:?}"));
+        }
+        Ok(found[0])
     }
 
     /// What nobody was told of must be whole requests that got no answer.
@@ -255,6 +276,11 @@ impl Record {
                 break;
             }
             left.extend(got);
+        }
+        let is_there = self.is_transaction_there(&dump)?;
+        let transacted = self.unanswered_transaction.iter().flat_map(|transaction| &transaction.acknowledged);
+        if let Some(id) = transacted.into_iter().find(|id| left.contains(id) == is_there) {
+            return Err(format!("{id} is left, and the rest of its transaction is there: {is_there}"));
         }
         if let Some(id) = left.intersection(&self.acknowledged).next() {
             return Err(format!("entry {id} was acknowledged and is there again"));
@@ -324,6 +350,10 @@ fn work(world: &mut World, record: &mut Record, seed: u64) -> Result<()> {
             4 if below(2) == 0 => trim(world, record, 5 + below(10))?,
             _ => {}
         }
+        if round % 4 == 2 {
+            next += 3;
+            transact(world, record, next - 3)?;
+        }
         match round % 12 {
             5 => drop(world.stepped.reclaim()),
             11 => world.stepped.reclaim_all()?,
@@ -370,6 +400,51 @@ fn consume(world: &mut World, record: &mut Record, max: usize) -> Result<()> {
     world.acknowledge(half)?;
     record.acknowledged.extend(half);
     Ok(())
+}
+
+/// Publishes to both streams and acknowledges, as one.
+fn transact(world: &mut World, record: &mut Record, first: u64) -> Result<()> {
+    let acknowledged = world.pull(2)?;
+    let published = [("a", vec![first]), ("b", vec![first + 1, first + 2])];
+    let work = {
+        let (published, ids) = (published.clone(), acknowledged.iter().map(|id| IdRange::one(*id)).collect::<Vec<_>>());
+        async move |engine: Engine| {
+            let mut added = Vec::new();
+            for (stream, numbers) in published {
+                let entries = numbers.iter().map(|n| event(*n, 100)).collect();
+                added.push(engine.publish(Publish::new(name(stream), entries)).await?);
+                let request = Acknowledge {
+                    stream: name("a"),
+                    group: group(),
+                    ids: ids.clone(),
+                    holder: Holder::Anyone,
+                    publish: vec![],
+                };
+                if !ids.is_empty() {
+                    engine.acknowledge(request).await?;
+                }
+            }
+            Ok::<_, synapse::error::Error>(added)
+        }
+    };
+    record.maybe_acknowledged.extend(&acknowledged);
+    let engine = world.stepped.engine().clone();
+    let room = TransactionRoom { bytes: 4096, grows: true };
+    match world.stepped.run(engine.transaction(room, work)).flatten() {
+        Ok(added) => {
+            for ((stream, numbers), added) in published.into_iter().zip(added) {
+                let ids = added.ids().into_iter().map(|(id, _)| id);
+                record.published.entry(stream).or_default().extend(ids.zip(numbers));
+            }
+            record.acknowledged.extend(acknowledged);
+            Ok(())
+        }
+        Err(error) => {
+            record.unanswered.extend(published.clone());
+            record.unanswered_transaction = Some(Transacted { published, acknowledged });
+            Err(error)
+        }
+    }
 }
 
 fn remove_one(world: &mut World, record: &mut Record, nth: usize) -> Result<()> {

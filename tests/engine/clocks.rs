@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use synapse::clock::{Clock, ManualClock};
 use synapse::engine::stepped::Stepped;
-use synapse::engine::{CreateGroup, ListPending, Pull, Read, StartAt};
+use synapse::engine::{CreateGroup, ListPending, Pull, Read, StartAt, Trim, TrimTo};
 use synapse::types::{EntryId, GroupSettings, IdRange, Retention, StreamSettings};
 
 use crate::world::{World, publish};
@@ -151,4 +151,31 @@ fn a_clock_that_goes_back_in_a_run_makes_nothing_old_and_lowers_no_id() {
     assert_eq!(due(&mut stepped, EntryId::ZERO), [LEASE_MS; 5]);
     world.clock.advance(Duration::from_millis(LEASE_MS));
     assert_eq!(pull(&mut stepped, 5).iter().filter(|(_, n)| *n == 2).count(), 5, "the leases ended all the same");
+}
+
+#[test]
+fn what_was_appended_before_the_clock_went_back_hides_nothing_old_behind_it() {
+    let mut world = World::new();
+    let start_ms = world.clock.now().wall_ms;
+    let mut first = run_at(&mut world, None, start_ms);
+    let engine = first.engine().clone();
+    let retention = Retention { age_max_ms: Some(SECOND_MS), ..Retention::default() };
+    let settings = StreamSettings { retention, ..StreamSettings::default() };
+    first.run(engine.create_stream(stream("s"), settings)).expect("makes the stream");
+    publish(&mut first, "s", 0..2);
+
+    let mut back = run_at(&mut world, Some(first), start_ms - HOUR_MS);
+    publish(&mut back, "s", 2..10);
+    let engine = back.engine().clone();
+    // What was appended at both times is one block once something beside it was given back.
+    publish(&mut back, "other", 0..3);
+    let gone = back.run(engine.read(Read::all(stream("other")))).expect("reads").entries[1].id;
+    assert_eq!(back.run(engine.delete_entries(&stream("other"), vec![gone])).expect("deletes"), 1);
+    back.reclaim_all().expect("nothing hinders it");
+    back.reclaim();
+    let trim = Trim { stream: stream("s"), to: TrimTo::KeepEntries(8), dry_run: false };
+    assert_eq!(back.run(engine.trim(trim)).expect("trims").entries, 2, "both of before");
+    world.clock.advance(Duration::from_secs(10));
+    back.retain();
+    assert_eq!(ids(&mut back), [], "ten seconds old, where one is allowed");
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use synapse::engine::{
-    Acknowledge, Claim, CreateGroup, DeadLetterChoice, Delivery, Extend, Holder, ListPending, Nack, NackAction, Pull,
-    RedriveTo, StartAt, Trim, TrimTo,
+    Acknowledge, Claim, ClaimOptions, CreateGroup, DeadLetterChoice, Delivery, Extend, Holder, ListPending, Nack,
+    NackAction, Pull, RedriveTo, StartAt, Trim, TrimTo,
 };
 use synapse::error::Reason;
 use synapse::format::event::EventView;
@@ -175,6 +175,21 @@ fn a_redrive_fills_the_room_for_pending_entries_and_leaves_the_rest() {
 }
 
 #[test]
+fn several_letters_of_one_entry_take_room_once() {
+    let fixture = Fixture::new();
+    create(&fixture, GroupSettings { pending_max: 2, ..GroupSettings::default() });
+    wait(fixture.engine.publish(events("s", 0..3))).expect("publishes");
+    let bury =
+        |max| nack(&fixture, &ids(&pull(&fixture, "a", max)), NackAction::DeadLetter { reason: "broken".into() });
+    bury(1);
+    wait(fixture.engine.seek_group(&stream("s"), &group("g"), StartAt::Earliest, false)).expect("seeks");
+    bury(2);
+    let back = wait(fixture.engine.redrive(&stream("s"), &group("g"), DeadLetterChoice::All, RedriveTo::Group));
+    let back = back.expect("redrives");
+    assert_eq!((back.done, back.is_cut_short, info(&fixture).pending), (3, false, 2));
+}
+
+#[test]
 fn consume_and_publish_is_one_commit() {
     let fixture = Fixture::new();
     create(&fixture, GroupSettings::default());
@@ -279,12 +294,19 @@ fn seek_claim_and_list() {
         ids: vec![],
         from: EntryId::ZERO,
         entries_max: 5,
+        options: ClaimOptions::default(),
     }))
     .expect("claims");
     assert_eq!((claimed.delivery.entries.len(), claimed.next), (5, Some(all[9])));
     assert_eq!(claimed.delivery.entries[0].deliveries, 2);
     assert_eq!(seek(StartAt::Earliest, false).entries, 10);
-    assert_eq!(ids(&pull(&fixture, "a", 10)), all[4..8], "what is pending comes by itself");
+    let anew = pull(&fixture, "a", 10);
+    assert_eq!(ids(&anew), all, "by hand, what is held is delivered anew");
+    assert!(anew.entries.iter().all(|delivered| delivered.deliveries == 1));
+    assert_eq!(info(&fixture).consumers.iter().map(|c| c.pending).collect::<Vec<_>>(), [10, 0]);
+    wait(fixture.engine.update_group(&stream("s"), &group("g"), GroupSettings::default())).expect("updates");
+    seek(StartAt::Earliest, false);
+    assert_eq!(ids(&pull(&fixture, "a", 10)), [], "with a lease, what is held comes back when that ends");
 }
 
 #[test]

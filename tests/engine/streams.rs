@@ -1,7 +1,9 @@
 //! Streams: publish, read, tail, trim, delete, deduplicate, over restarts.
 
-use synapse::engine::{Expected, Gathered, ProducerSequence, Publish, Published, Read, TailFrom, Trim, TrimTo};
-use synapse::error::Reason;
+use synapse::engine::{
+    Expected, Gathered, ProducerSequence, Publish, Published, Read, SetExpiry, SetLastId, TailFrom, Trim, TrimTo,
+};
+use synapse::error::{Error, Reason};
 use synapse::format::event::Event;
 use synapse::types::{EntryId, IdRange, IdRequest, ProducerId, StreamSettings};
 
@@ -275,4 +277,125 @@ fn a_directory_has_one_engine() {
     std::fs::write(foreign.path().join("thesis.txt"), "mine").expect("writes");
     let refused = synapse::engine::Engine::open(synapse::engine::EngineOptions::new(foreign.path()));
     assert_eq!(refused.err().expect("not ours").reason(), Reason::DataDirectory);
+}
+
+#[test]
+fn a_renamed_stream_keeps_what_it_has() {
+    let world = crate::world::World::new();
+    let mut stepped = world.open().expect("opens");
+    crate::world::publish(&mut stepped, "old", 0..3);
+    crate::world::publish(&mut stepped, "taken", 0..1);
+    let engine = stepped.engine().clone();
+    let missing = stepped.run(engine.rename_stream(&stream("missing"), stream("new"), true));
+    assert_eq!(missing.expect_err("is missing").reason(), Reason::StreamNotFound);
+    assert_eq!(stepped.run(engine.rename_stream(&stream("old"), stream("taken"), false)).ok(), Some(false));
+    assert_eq!(stepped.run(engine.rename_stream(&stream("old"), stream("taken"), true)).ok(), Some(true));
+    crate::world::publish(&mut stepped, "old", 0..1);
+    for start in 0..3 {
+        let engine = stepped.engine().clone();
+        let length = |stepped: &mut synapse::engine::stepped::Stepped, name| {
+            let page = stepped.run(engine.read(Read::all(stream(name)))).expect("reads");
+            let info = stepped.run(engine.stream(&stream(name))).expect("is there");
+            assert_eq!((info.length, info.name), (page.entries.len() as u64, stream(name)));
+            info.length
+        };
+        assert_eq!((length(&mut stepped, "taken"), engine.stream_names("").len()), (3 + start, 2), "start {start}");
+        crate::world::publish(&mut stepped, "taken", 0..1);
+        // Without the index all of it is replayed.
+        if start == 1 {
+            stepped.stop();
+        }
+        drop((stepped, engine));
+        stepped = world.open().expect("opens again");
+    }
+}
+
+#[test]
+fn several_streams_are_deleted_in_one_commit() {
+    let fixture = Fixture::new();
+    for name in ["a", "b", "c"] {
+        wait(fixture.engine.publish(events(name, 0..2))).expect("publishes");
+    }
+    let before = fixture.engine.stats().commits;
+    let names = ["a", "missing", "c", "a"].map(stream).to_vec();
+    assert_eq!(wait(fixture.engine.delete_streams(names)).ok(), Some(2));
+    assert_eq!(fixture.engine.stats().commits, before + 1);
+    let fixture = fixture.restart();
+    assert_eq!(fixture.engine.stream_names(""), [stream("b")]);
+}
+
+#[test]
+fn a_last_id_that_was_set_stays_set() {
+    let world = crate::world::World::new();
+    let mut stepped = world.open().expect("opens");
+    crate::world::publish(&mut stepped, "s", 0..3);
+    let engine = stepped.engine().clone();
+    let s = stream("s");
+    let first = stepped.run(engine.stream_counts(&s)).expect("is there").last;
+    let last = EntryId::new(first.ms + 1_000_000, 5);
+    let to = SetLastId { last, added: Some(10), deleted_max: Some(EntryId::new(1, 0)) };
+    let lower = SetLastId { last: first.prev().expect("above zero"), ..to };
+    let reason = |outcome: Result<(), Error>| outcome.expect_err("is refused").reason();
+    assert_eq!(reason(stepped.run(engine.set_last_id(&s, lower))), Reason::IdNotGreater);
+    let fewer = SetLastId { added: Some(2), ..to };
+    assert_eq!(reason(stepped.run(engine.set_last_id(&s, fewer))), Reason::InvalidArgument);
+    let above = SetLastId { deleted_max: last.next(), ..to };
+    assert_eq!(reason(stepped.run(engine.set_last_id(&s, above))), Reason::InvalidArgument);
+    stepped.run(engine.set_last_id(&s, to)).expect("sets");
+    drop(engine);
+    for start in 0..4 {
+        let engine = stepped.engine().clone();
+        let info = stepped.run(engine.stream(&s)).expect("is there");
+        let told = (info.length, info.appended, info.added, info.deleted_max);
+        assert_eq!(told, (3 + start, 3 + start, 10 + start, EntryId::new(1, 0)), "start {start}");
+        assert_eq!((info.last.ms, info.last.seq), (last.ms, last.seq + start));
+        crate::world::publish(&mut stepped, "s", 0..1);
+        // From the log alone, and from a checkpoint.
+        if start % 2 == 1 {
+            stepped.stop();
+        }
+        drop((stepped, engine));
+        stepped = world.open().expect("opens again");
+    }
+}
+
+#[test]
+fn a_stream_goes_when_its_time_has_come() {
+    let world = crate::world::World::new();
+    let mut stepped = world.open().expect("opens");
+    let names = ["soon", "later", "kept", "stays"];
+    for (n, name) in names.into_iter().enumerate() {
+        crate::world::publish(&mut stepped, name, 0..1);
+        let at_ms = (name != "stays").then_some(1_700_000_000_000 + 60_000 * (n as u64 + 1));
+        let engine = stepped.engine().clone();
+        let set = stepped.run(engine.set_expiry(&stream(name), SetExpiry { at_ms, ..SetExpiry::default() }));
+        assert_eq!(set.ok(), Some(true));
+    }
+    let kept = SetExpiry { had: Some(true), ..SetExpiry::default() };
+    let engine = stepped.engine().clone();
+    assert_eq!(stepped.run(engine.set_expiry(&stream("kept"), kept)).ok(), Some(true));
+    assert_eq!(stepped.run(engine.set_expiry(&stream("missing"), kept)).ok(), Some(false));
+    drop(engine);
+    let there = |stepped: &mut synapse::engine::stepped::Stepped| {
+        let engine = stepped.engine().clone();
+        stepped.run(engine.stream_counts(&stream("stays"))).expect("is there");
+        engine.stream_names("").iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    world.clock.advance(std::time::Duration::from_millis(59_999));
+    assert_eq!(there(&mut stepped), ["kept", "later", "soon", "stays"]);
+    world.clock.advance(std::time::Duration::from_millis(1));
+    assert_eq!(there(&mut stepped), ["kept", "later", "stays"]);
+    // From the log alone, from a checkpoint, and where the time came while nothing ran.
+    for stops in [false, true] {
+        if stops {
+            stepped.stop();
+        }
+        drop(stepped);
+        stepped = world.open().expect("opens again");
+        assert_eq!(there(&mut stepped), ["kept", "later", "stays"]);
+    }
+    drop(stepped);
+    world.clock.advance(std::time::Duration::from_secs(3600));
+    stepped = world.open().expect("opens again");
+    assert_eq!(there(&mut stepped), ["kept", "stays"]);
 }

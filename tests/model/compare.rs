@@ -51,9 +51,13 @@ impl World {
             let oldest = pending.into_iter().chain(stream.after(group.cursor).next()).min_by_key(|e| e.id);
             oldest.map(|e| e.append_ms)
         });
+        let skipped = self.with_group(s, g, |group, stream| group.skipped_by(stream)).expect("it was just there");
+        let skipped = info.skipped_by_trim.clamp(skipped.0, skipped.1);
         let group = self.group(s, g).expect("it was just there");
         let waiting = group.pending.values().filter(|p| p.held.is_none()).count() as u64;
         let pending = group.pending.len() as u64;
+        let released = group.pending.values().filter(|p| p.released > 0).count() as u64;
+        same(&format!("released of {g} of {s}"), info.released, released)?;
         let at = format!("group {g} of {s}: cursor, undelivered, pending, waiting, skipped, acknowledged, buried");
         same(
             &at,
@@ -66,7 +70,7 @@ impl World {
                 info.acknowledged,
                 info.dead_lettered,
             ),
-            (cursor, undelivered, pending, waiting, group.skipped, group.acknowledged, group.dead_lettered),
+            (cursor, undelivered, pending, waiting, skipped, group.acknowledged, group.dead_lettered),
         )?;
         same(&format!("oldest unacknowledged of {g} of {s}"), Ok(info.oldest_unacknowledged_ms), oldest)?;
         let group = self.group(s, g).expect("it was just there");
@@ -109,7 +113,7 @@ impl World {
                 id: *id,
                 consumer: p.held.as_ref().map(|(c, _)| synapse::types::ConsumerName::parse(c).expect("a valid name")),
                 idle_ms: now_ms - p.delivered_ms,
-                due_ms: (p.due_ms != 0).then(|| p.due_ms.saturating_sub(now_ms)),
+                due_ms: (p.due_ms != 0 && p.due_ms != u64::MAX).then(|| p.due_ms.saturating_sub(now_ms)),
                 deliveries: p.deliveries,
                 failures: p.failures,
             };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use synapse::engine::StartAt;
+use synapse::engine::{ReleaseAs, StartAt};
 use synapse::types::{Dispatch, EntryId, GroupSettings, IdRange};
 
 use crate::stream::Stream;
@@ -16,6 +16,8 @@ pub(crate) struct Pending {
     pub(crate) delivered_ms: u64,
     /// Held: end of the lease, zero if by hand. Waiting: when it may be delivered again.
     pub(crate) due_ms: u64,
+    /// Its place in the order of releases; zero where it was not released.
+    pub(crate) released: u64,
     size: usize,
     key: Option<u8>,
 }
@@ -38,9 +40,12 @@ pub(crate) struct Group {
     pub(crate) consumers: BTreeMap<String, Consumer>,
     pub(crate) sessions: BTreeMap<u64, String>,
     pub(crate) active: Option<String>,
-    pub(crate) skipped: u64,
+    /// Trimmed before it was delivered: at least and at most.
+    pub(crate) skipped: (u64, u64),
     pub(crate) acknowledged: u64,
     pub(crate) dead_lettered: u64,
+    /// Releases so far.
+    releases: u64,
 }
 
 /// What is asked for.
@@ -49,6 +54,8 @@ pub(crate) struct Ask {
     pub(crate) max: usize,
     pub(crate) bytes_max: usize,
     pub(crate) no_ack: bool,
+    /// What others hold for so long is taken over.
+    pub(crate) claim_ms: Option<u64>,
 }
 
 /// Id, deliveries, failures.
@@ -85,9 +92,10 @@ impl Group {
             consumers: BTreeMap::new(),
             sessions: BTreeMap::new(),
             active: None,
-            skipped: 0,
+            skipped: (0, 0),
             acknowledged: 0,
             dead_lettered: 0,
+            releases: 0,
         }
     }
 
@@ -117,31 +125,43 @@ impl Group {
             }
         }
         loop {
-            self.step_over_trimmed(entries);
             let ready = if ask.no_ack { Vec::new() } else { self.ready(now_ms, ask.max) };
             let mut plan = Plan::new(ask);
             let gone = plan.again(&ready, entries);
+            self.take_over(&mut plan, entries, now_ms);
+            let known = plan.taken.len();
             let cursor = self.plan_new(&mut plan, entries);
             if plan.taken.is_empty() && plan.parked.is_empty() && gone.is_empty() && cursor == self.cursor {
                 return Vec::new();
             }
-            gone.iter().for_each(|id| drop(self.pending.remove(id)));
+            gone.iter().chain(&plan.anew).for_each(|id| drop(self.pending.remove(id)));
+            if cursor != self.cursor {
+                self.skipped = self.skipped_by(entries);
+            }
             self.cursor = cursor;
             for (id, size, key) in plan.parked {
                 self.park(id, size, key, now_ms);
             }
             if !plan.taken.is_empty() {
-                return self.hand_over(&plan.taken, who, ask.no_ack, now_ms);
+                let (known, new) = plan.taken.split_at(known);
+                let mut got = self.hand_over(known, who, false, now_ms);
+                got.extend(self.hand_over(new, who, ask.no_ack, now_ms));
+                return got;
             }
         }
     }
 
-    fn step_over_trimmed(&mut self, entries: &Stream) {
+    /// What was trimmed before it was delivered, with what was since the last delivery: at least and at most. Entries
+    /// that were deleted before they were trimmed may count, also those from the trim point on: of what was rewritten
+    /// nobody knows where they stood.
+    pub(crate) fn skipped_by(&self, entries: &Stream) -> (u64, u64) {
         let (at, trimmed) = (entries.ordinal(self.cursor).max(self.trimmed), entries.trimmed());
-        if at < trimmed {
-            self.skipped += (trimmed - at) as u64;
-            self.cursor = self.cursor.max(entries.trimmed_before.prev().unwrap_or_default());
+        if at >= trimmed {
+            return self.skipped;
         }
+        let existed = entries.entries[at..trimmed].iter().filter(|e| !e.deleted).count() as u64;
+        let gone_above = entries.entries[trimmed..].iter().take_while(|e| e.deleted).count();
+        (self.skipped.0 + existed, self.skipped.1 + (trimmed - at + gone_above) as u64)
     }
 
     /// Waiting entries that may go out, in id order: the earliest due first where that is too many.
@@ -169,6 +189,57 @@ impl Group {
         out
     }
 
+    /// Adds what was released, then what is held for so long, to a plan.
+    fn take_over(&self, plan: &mut Plan, entries: &Stream, now_ms: u64) {
+        let Some(claim_ms) = plan.ask.claim_ms else { return };
+        let number = |p: &Pending| p.held.as_ref().map_or(p.released, |(_, delivery)| *delivery);
+        let mut aged: Vec<_> = self.pending.iter().filter(|(_, p)| p.held.is_some() || p.released > 0).collect();
+        aged.sort_by_key(|(id, p)| (p.released == 0, p.delivered_ms, number(p), **id));
+        for (id, p) in aged {
+            if p.released == 0 && now_ms - p.delivered_ms < claim_ms {
+                break;
+            }
+            let came = p.released > 0 && p.due_ms <= now_ms && !plan.ask.no_ack;
+            if came || !entries.exists(*id) {
+                continue;
+            }
+            if plan.is_full(p.size) {
+                break;
+            }
+            plan.take(*id, p.size, p.key);
+        }
+    }
+
+    /// Releases entries; those that are not pending, too, where that is forced. Answers how many.
+    pub(crate) fn release(
+        &mut self,
+        ids: &[EntryId],
+        how: ReleaseAs,
+        force: bool,
+        entries: &Stream,
+        now_ms: u64,
+    ) -> u64 {
+        let mut done = 0;
+        for id in ids {
+            if let Some(entry) = entries.get(*id).filter(|_| force) {
+                let key = entry.content.key.filter(|_| self.settings.dispatch == Dispatch::KeyOrdered);
+                self.park(*id, entry.content.bytes.len(), key, now_ms);
+            }
+            let Some(p) = self.pending.get_mut(id) else { continue };
+            self.releases += 1;
+            (p.held, p.delivered_ms, p.released) = (None, 0, self.releases);
+            p.due_ms = if self.settings.ack_wait_ms == 0 { u64::MAX } else { now_ms };
+            p.deliveries = match how {
+                ReleaseAs::NotDelivered => p.deliveries.saturating_sub(1),
+                ReleaseAs::Delivered => p.deliveries,
+                ReleaseAs::Hopeless => u32::MAX,
+                ReleaseAs::DeliveredTimes(count) => count,
+            };
+            done += 1;
+        }
+        done
+    }
+
     /// Adds new entries to a plan; the cursor afterwards.
     fn plan_new(&self, plan: &mut Plan, entries: &Stream) -> EntryId {
         let ordered = self.settings.dispatch == Dispatch::KeyOrdered && !plan.ask.no_ack;
@@ -177,14 +248,21 @@ impl Group {
         let mut own = BTreeSet::new();
         let mut cursor = self.cursor;
         for entry in entries.after(self.cursor) {
-            if !self.pending.contains_key(&entry.id) {
+            let pending = self.pending.get(&entry.id);
+            // What is claimed by hand is delivered anew after the cursor was moved back.
+            let by_hand = self.settings.ack_wait_ms == 0 && self.settings.dispatch != Dispatch::KeyOrdered;
+            let was_out = |p: &Pending| plan.ask.no_ack || p.held.is_some() || p.released > 0;
+            let is_known = plan.taken.iter().any(|(id, ..)| *id == entry.id);
+            let anew = by_hand && !is_known && pending.is_some_and(was_out);
+            if pending.is_none() || anew {
                 let key = entry.content.key.filter(|_| ordered);
                 let waits = key.is_some_and(|k| busy.contains(&k) && !own.contains(&k));
                 let size = entry.content.bytes.len();
                 if room == 0 || (!waits && plan.is_full(size)) {
                     break;
                 }
-                room -= usize::from(!plan.ask.no_ack);
+                room -= usize::from(!plan.ask.no_ack && !anew);
+                plan.anew.extend((anew && !plan.ask.no_ack).then_some(entry.id));
                 if waits {
                     plan.parked.push((entry.id, size, key));
                 } else {
@@ -222,8 +300,8 @@ impl Group {
             self.park(*id, *size, *key, now_ms);
             let p = self.pending.get_mut(id).expect("it was just put there");
             p.held = Some((consumer.into(), delivery));
-            p.deliveries += 1;
-            (p.delivered_ms, p.due_ms) = (now_ms, due_ms);
+            p.deliveries = p.deliveries.saturating_add(1);
+            (p.delivered_ms, p.due_ms, p.released) = (now_ms, due_ms, 0);
             got.push((*id, p.deliveries, p.failures));
         }
         got
@@ -231,7 +309,9 @@ impl Group {
 
     /// Makes an entry pending that is not, without delivering it.
     pub(crate) fn park(&mut self, id: EntryId, size: usize, key: Option<u8>, now_ms: u64) {
-        let new = Pending { held: None, deliveries: 0, failures: 0, delivered_ms: now_ms, due_ms: now_ms, size, key };
+        let (deliveries, failures, released) = (0, 0, 0);
+        let (delivered_ms, due_ms) = (now_ms, now_ms);
+        let new = Pending { held: None, deliveries, failures, delivered_ms, due_ms, released, size, key };
         self.pending.entry(id).or_insert(new);
     }
 
@@ -265,7 +345,7 @@ impl Group {
         for id in ids {
             let settings = &self.settings;
             let Some(p) = self.pending.get_mut(id) else { continue };
-            p.held = None;
+            (p.held, p.released) = (None, 0);
             p.failures += u32::from(how != Back::Unhandled);
             p.due_ms = now_ms
                 + match how {
@@ -293,23 +373,32 @@ impl Group {
         self.pending.iter().filter(|(_, p)| p.held.as_ref().is_some_and(&which)).map(|(id, _)| *id).collect()
     }
 
-    /// What a claim takes, of these ids or of any from an id on, and where it goes on.
+    /// What a claim takes, of these ids or of any from an id on, what it finds gone, and where it goes on.
     pub(crate) fn claimable(
         &self,
-        ids: &[EntryId],
-        from: EntryId,
-        max: usize,
+        (ids, from, max): (&[EntryId], EntryId, usize),
         idle_ms: u64,
         now_ms: u64,
-    ) -> (Vec<Item>, Option<EntryId>) {
+        entries: &Stream,
+    ) -> Claimable {
         let idle = |p: &Pending| p.held.is_none() || now_ms - p.delivered_ms >= idle_ms;
-        let wanted = |id: EntryId| if ids.is_empty() { id >= from } else { ids.contains(&id) };
-        let mut found: Vec<_> = self.pending.iter().filter(|(id, p)| wanted(**id) && idle(p)).collect();
-        let next = if ids.is_empty() { found.get(max).map(|(id, _)| **id) } else { None };
-        if ids.is_empty() {
-            found.truncate(max);
+        let mut found = Claimable::default();
+        let named = ids.iter().filter_map(|id| Some((id, self.pending.get(id)?)));
+        let from = self.pending.range(from..);
+        let all: Box<dyn Iterator<Item = _>> = if ids.is_empty() { Box::new(from) } else { Box::new(named) };
+        for (id, p) in all {
+            if ids.is_empty() && found.taken.len() + found.gone.len() == max {
+                found.next = Some(*id);
+                break;
+            }
+            let again = found.taken.iter().any(|(taken, ..)| taken == id);
+            if !entries.exists(*id) {
+                found.gone.insert(*id);
+            } else if if again { idle_ms == 0 } else { idle(p) } {
+                found.taken.push((*id, p.size, p.key));
+            }
         }
-        (found.into_iter().map(|(id, p)| (*id, p.size, p.key)).collect(), next)
+        found
     }
 
     /// What a restart forgets.
@@ -320,6 +409,14 @@ impl Group {
             consumer.seen_ms = consumer.logged_ms;
         }
     }
+}
+
+/// What a claim comes to.
+#[derive(Default)]
+pub(crate) struct Claimable {
+    pub(crate) taken: Vec<Item>,
+    pub(crate) gone: BTreeSet<EntryId>,
+    pub(crate) next: Option<EntryId>,
 }
 
 /// How entries come back.
@@ -335,12 +432,14 @@ struct Plan {
     ask: Ask,
     taken: Vec<Item>,
     parked: Vec<Item>,
+    /// Of what is taken, what is pending already and counted anew.
+    anew: Vec<EntryId>,
     bytes: usize,
 }
 
 impl Plan {
     fn new(ask: Ask) -> Self {
-        Self { ask, taken: Vec::new(), parked: Vec::new(), bytes: 0 }
+        Self { ask, taken: Vec::new(), parked: Vec::new(), anew: Vec::new(), bytes: 0 }
     }
     fn is_full(&self, size: usize) -> bool {
         self.taken.len() >= self.ask.max || (!self.taken.is_empty() && self.bytes + size > self.ask.bytes_max)

@@ -1,6 +1,7 @@
 //! Operations of a random program. They name things by small numbers that are looked up when they run, so that a
 //! program stays meaningful when operations are dropped from it.
 
+use synapse::engine::{References, ReleaseAs};
 use synapse::types::Dispatch;
 
 /// A small generator: the same seed gives the same program everywhere.
@@ -157,6 +158,13 @@ pub(crate) enum Op {
         to: TrimOp,
         dry_run: bool,
     },
+    /// With a look at what groups have of each entry.
+    TrimSingly {
+        s: u8,
+        to: TrimOp,
+        references: References,
+        max: u16,
+    },
     /// The stream is to keep only so much, just this once.
     Retain {
         s: u8,
@@ -202,6 +210,14 @@ pub(crate) enum Op {
         max: u8,
         bytes_max: u16,
         no_ack: bool,
+        claim_ms: Option<u16>,
+    },
+    Release {
+        s: u8,
+        g: u8,
+        which: Which,
+        how: ReleaseAs,
+        force: bool,
     },
     Settle {
         s: u8,
@@ -294,15 +310,33 @@ fn op(r: &mut Random) -> Op {
     let (s, g, c) = (stream(r), r.below(2) as u8, r.below(3) as u8);
     match r.below(1000) {
         0..200 => Op::Publish { s, publish: publish(r) },
-        200..460 => pull(r, s, g, c),
-        460..640 => Op::Settle { s, g, which: which(r), who: who(r), action: action(r) },
+        200..460 => pull(r, s, g, c, true),
+        460..480 => Op::Release {
+            s,
+            g,
+            which: which(r),
+            how: r.one(&[
+                ReleaseAs::NotDelivered,
+                ReleaseAs::Delivered,
+                ReleaseAs::Hopeless,
+                ReleaseAs::DeliveredTimes(2),
+            ]),
+            force: r.chance(30),
+        },
+        480..640 => Op::Settle { s, g, which: which(r), who: who(r), action: action(r) },
         640..650 => Op::AckAndPublish { s, g, which: which(r), to: stream(r), publish: publish(r) },
         650..700 => {
             let (reverse, strict) = (r.chance(40), r.chance(20));
             let bytes_max = r.one(&[1, 500, 60_000]);
             Op::Read { s, ends: (pick(r), pick(r)), reverse, max: r.one(&[1, 3, 50, 2000]), bytes_max, strict }
         }
-        700..722 => Op::Trim { s, to: trim(r), dry_run: r.chance(25) },
+        700..716 => Op::Trim { s, to: trim(r), dry_run: r.chance(25) },
+        716..722 => Op::TrimSingly {
+            s,
+            to: trim(r),
+            references: r.one(&[References::Keep, References::Drop, References::Needed, References::Needed]),
+            max: r.one(&[0, 1, 30, 2_000, 2_000]),
+        },
         722..726 => Op::Retain {
             s,
             entries_max: r.chance(40).then(|| r.one(&[1, 10, 60, 200])),
@@ -339,7 +373,7 @@ fn op(r: &mut Random) -> Op {
         }
         _ => Op::Torn(Box::new(match r.below(3) {
             0 => Op::Publish { s, publish: publish(r) },
-            1 => pull(r, s, g, c),
+            1 => pull(r, s, g, c, false),
             _ => Op::Settle { s, g, which: which(r), who: Who::Anyone, action: Action::Acknowledge },
         })),
     }
@@ -380,9 +414,10 @@ fn publish(r: &mut Random) -> PublishOp {
     }
 }
 
-fn pull(r: &mut Random, s: u8, g: u8, c: u8) -> Op {
+fn pull(r: &mut Random, s: u8, g: u8, c: u8, claims: bool) -> Op {
     let max = r.one(&[1, 2, 5, 20, 100]);
-    Op::Pull { s, g, c, max, bytes_max: r.one(&[1, 300, 60_000, 60_000]), no_ack: r.chance(6) }
+    let claim_ms = (claims && r.chance(25)).then(|| r.one(&[0, 0, 40, 1_000]));
+    Op::Pull { s, g, c, max, bytes_max: r.one(&[1, 300, 60_000, 60_000]), no_ack: r.chance(8), claim_ms }
 }
 
 fn which(r: &mut Random) -> Which {

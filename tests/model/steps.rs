@@ -1,5 +1,6 @@
 //! One operation at a time: on the engine, on the model, and the answers compared.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use synapse::error::{Error, Reason};
 use synapse::format::event::Event;
 use synapse::types::*;
 
-use crate::group::{Ask, Back, Got, Owner, place};
+use crate::group::{Ask, Back, Claimable, Got, Owner, place};
 use crate::ops::*;
 use crate::stream::{Content, Request, Stream};
 use crate::world::*;
@@ -63,8 +64,13 @@ impl World {
             Op::UpdateGroup { s, g, settings } => self.update_group(&s_name(*s), &g_name(*g), settings),
             Op::DeleteGroup { s, g } => self.delete_group(&s_name(*s), &g_name(*g)),
             Op::Seek { s, g, to, dry_run } => self.seek(&s_name(*s), &g_name(*g), *to, *dry_run),
-            Op::Pull { s, g, c, max, bytes_max, no_ack } => {
-                let ask = Ask { max: *max as usize, bytes_max: *bytes_max as usize, no_ack: *no_ack };
+            Op::Release { s, g, which, how, force } => self.release(&s_name(*s), &g_name(*g), *which, *how, *force),
+            Op::TrimSingly { s, to, references, max } => {
+                self.trim_singly(&s_name(*s), *to, *references, u64::from(*max))
+            }
+            Op::Pull { s, g, c, max, bytes_max, no_ack, claim_ms } => {
+                let (max, bytes_max) = (*max as usize, *bytes_max as usize);
+                let ask = Ask { max, bytes_max, no_ack: *no_ack, claim_ms: claim_ms.map(u64::from) };
                 self.pull(&s_name(*s), &g_name(*g), &c_name(*c), ask)
             }
             Op::Settle { s, g, which, who, action } => {
@@ -82,7 +88,8 @@ impl World {
                 self.open_session(*slot as usize, &s_name(*s), &g_name(*g), &c_name(*c))
             }
             Op::Next { slot, max, bytes_max } => {
-                let ask = Ask { max: *max as usize, bytes_max: *bytes_max as usize, no_ack: false };
+                let (max, bytes_max) = (*max as usize, *bytes_max as usize);
+                let ask = Ask { max, bytes_max, no_ack: false, claim_ms: None };
                 self.next(*slot as usize, ask)
             }
             Op::Drain { slot } => self.end_session(*slot as usize, true),
@@ -109,8 +116,9 @@ impl World {
                 let (_, request) = self.to_publish(&s_name(*s), publish);
                 Some(Box::pin(async move { engine.publish(request).await.map(drop) }))
             }
-            Op::Pull { s, g, c, max, bytes_max, no_ack } => {
-                let ask = Ask { max: *max as usize, bytes_max: *bytes_max as usize, no_ack: *no_ack };
+            Op::Pull { s, g, c, max, bytes_max, no_ack, .. } => {
+                let (max, bytes_max) = (*max as usize, *bytes_max as usize);
+                let ask = Ask { max, bytes_max, no_ack: *no_ack, claim_ms: None };
                 let request = to_pull(&s_name(*s), &g_name(*g), &c_name(*c), ask);
                 Some(Box::pin(async move { engine.pull(request).await.map(drop) }))
             }
@@ -248,13 +256,17 @@ impl World {
         same("read", got, want)
     }
 
-    fn trim(&mut self, s: &str, to: TrimOp, dry_run: bool) -> Outcome {
-        let to = match to {
+    fn trim_to(&self, s: &str, to: TrimOp) -> TrimTo {
+        match to {
             TrimOp::BeforeId(pick) => TrimTo::BeforeId(self.pick(s, pick)),
             TrimOp::BeforeTime(by) => TrimTo::BeforeTime(self.wall(by)),
             TrimOp::KeepEntries(n) => TrimTo::KeepEntries(u64::from(n)),
             TrimOp::KeepBytes(n) => TrimTo::KeepBytes(u64::from(n)),
-        };
+        }
+    }
+
+    fn trim(&mut self, s: &str, to: TrimOp, dry_run: bool) -> Outcome {
+        let to = self.trim_to(s, to);
         let engine = self.engine();
         let got = self.answer(engine.trim(Trim { stream: name(s), to, dry_run }));
         let want = self.stream(s).map(|stream| stream.plan_trim(to));
@@ -263,6 +275,34 @@ impl World {
         }
         same(&format!("trim to {to:?}"), got, want.map(|(trimmed, _)| trimmed))?;
         self.compare_stream(s)
+    }
+
+    fn trim_singly(&mut self, s: &str, to: TrimOp, references: References, max: u64) -> Outcome {
+        let to = self.trim_to(s, to);
+        let engine = self.engine();
+        let got = self.answer(engine.trim_by_references(&name(s), to, references, max));
+        let trimmed = self.streams.get_mut(s).map(|stream| stream.trim_singly(to, references, max));
+        let want = trimmed.ok_or(Reason::StreamNotFound);
+        same(&format!("trim to {to:?} by {references:?}"), got, want)?;
+        self.compare_stream(s)?;
+        let groups: Vec<String> = self.streams.get(s).map_or(Vec::new(), |s| s.groups.keys().cloned().collect());
+        groups.iter().try_for_each(|g| self.compare_group(s, g))
+    }
+
+    fn release(&mut self, s: &str, g: &str, which: Which, how: ReleaseAs, force: bool) -> Outcome {
+        let Some((ranges, _)) = self.some(s, g, which) else { return Ok(()) };
+        // Ends of ranges: out of order, and some of them twice.
+        let mut ids: Vec<EntryId> = ranges.iter().flat_map(|range| [range.last, range.first]).collect();
+        if !which.span {
+            ids.dedup();
+        }
+        let request = Release { stream: name(s), group: group_name(g), ids: ids.clone(), how, force };
+        let engine = self.engine();
+        let got = self.answer(engine.release(request));
+        let now_ms = self.now().engine_ms;
+        let want = self.with_group(s, g, |group, stream| group.release(&ids, how, force, stream, now_ms));
+        same("release", got, want)?;
+        self.compare_group(s, g)
     }
 
     fn retain(&mut self, s: &str, retention: Retention) -> Outcome {
@@ -393,7 +433,11 @@ impl World {
 
     fn pull(&mut self, s: &str, g: &str, c: &str, ask: Ask) -> Outcome {
         let engine = self.engine();
-        let got = self.answer(engine.pull(to_pull(s, g, c, ask)));
+        let request = to_pull(s, g, c, ask);
+        let got = match ask.claim_ms {
+            Some(idle_ms) => self.answer(engine.pull_idle(request, Duration::from_millis(idle_ms))),
+            None => self.answer(engine.pull(request)),
+        };
         let number = got.as_ref().map_or(0, |d| d.delivery.0);
         let now_ms = self.now().engine_ms;
         let want = self.with_group(s, g, |group, stream| {
@@ -550,6 +594,7 @@ impl World {
             ids: ids.clone(),
             from,
             entries_max: max,
+            options: ClaimOptions::default(),
         };
         let engine = self.engine();
         let got = self.answer(engine.claim(request));
@@ -557,11 +602,9 @@ impl World {
         let number = got.as_ref().map_or(0, |c| c.delivery.delivery.0);
         let want = self.with_group(s, g, |group, stream| {
             group.touch(c, now_ms);
-            let (found, next) = group.claimable(&ids, from, max, idle_ms, now_ms);
-            let (taken, gone): (Vec<_>, Vec<_>) = found.into_iter().partition(|(id, ..)| stream.exists(*id));
-            let gone: Vec<EntryId> = gone.into_iter().map(|(id, ..)| id).collect();
+            let Claimable { taken, gone, next } = group.claimable((&ids, from, max), idle_ms, now_ms, stream);
             gone.iter().for_each(|id| drop(group.pending.remove(id)));
-            (group.hand_over(&taken, (c, number), false, now_ms), gone, next)
+            (group.hand_over(&taken, (c, number), false, now_ms), gone.into_iter().collect::<Vec<_>>(), next)
         });
         let rest = |c: &Claimed| (c.gone.clone(), c.next);
         same("claim", got.as_ref().map(rest).map_err(|e| *e), want.clone().map(|(_, gone, next)| (gone, next)))?;
@@ -700,7 +743,9 @@ impl World {
         let mut again = Vec::new();
         let mut gone = Vec::new();
         let group = self.group(s, g)?;
-        let room = (group.settings.pending_max as usize).saturating_sub(group.pending.len());
+        let pending_max = group.settings.pending_max as usize;
+        // What several letters tell of, or what is pending already, takes room once.
+        let mut pending: BTreeSet<EntryId> = group.pending.keys().copied().collect();
         for id in ids {
             let Some(entry) = self.streams.get(target).and_then(|t| t.get(*id)) else {
                 answer.not_found.push(*id);
@@ -709,11 +754,12 @@ impl World {
             let (plain, letter) = entry.letter.clone().expect("letters of a group are letters");
             match (to, self.streams[s].get(letter.origin_id)) {
                 (RedriveTo::Stream, _) => again.push(plain),
-                (RedriveTo::Group, Some(_)) if back.len() >= room => {
-                    answer.is_cut_short = true;
-                    continue;
-                }
                 (RedriveTo::Group, Some(original)) => {
+                    if !pending.contains(&letter.origin_id) && pending.len() >= pending_max {
+                        answer.is_cut_short = true;
+                        continue;
+                    }
+                    pending.insert(letter.origin_id);
                     back.push((letter.origin_id, original.content.bytes.len(), original.content.key));
                 }
                 (RedriveTo::Group, None) => {

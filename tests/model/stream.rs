@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use synapse::engine::{Expected, Page, Published, TrimTo, Trimmed};
+use synapse::engine::{Expected, Page, Published, References, TrimTo, Trimmed};
 use synapse::error::Reason;
 use synapse::types::{EntryId, EntryKind, IdRange, IdRequest, Retention, StoredEntry, StreamSettings};
 
@@ -149,6 +149,40 @@ impl Stream {
         (trimmed, (!gone.is_empty()).then_some(before))
     }
 
+    /// Trims entry by entry, so many at most; answers how many went.
+    pub(crate) fn trim_singly(&mut self, to: TrimTo, references: References, max: u64) -> u64 {
+        let all: Vec<(EntryId, u64)> = self.existing().map(|e| (e.id, e.content.bytes.len() as u64)).collect();
+        let (mut length, mut bytes) = (all.len() as u64, all.iter().map(|(_, bytes)| bytes).sum::<u64>());
+        let (mut dropped, mut at_head) = (0, true);
+        for (id, size) in all {
+            let is_over = match to {
+                TrimTo::BeforeId(bound) => id < bound,
+                TrimTo::BeforeTime(ms) => id.ms < ms,
+                TrimTo::KeepEntries(count) => length > count,
+                TrimTo::KeepBytes(count) => bytes > count,
+            };
+            if !is_over || dropped >= max {
+                break;
+            }
+            let needs = |group: &crate::group::Group| group.cursor < id || group.pending.contains_key(&id);
+            if references == References::Needed && self.groups.values().any(needs) {
+                at_head = false;
+                continue;
+            }
+            if references == References::Drop {
+                self.groups.values_mut().for_each(|group| drop(group.pending.remove(&id)));
+            }
+            if at_head {
+                self.trimmed_before = id.next().expect("below the greatest");
+            } else {
+                let at = self.entries.binary_search_by_key(&id, |e| e.id).expect("it is there");
+                self.entries[at].deleted = true;
+            }
+            (length, bytes, dropped) = (length - 1, bytes - size, dropped + 1);
+        }
+        dropped
+    }
+
     /// The new trim point, where what the stream is to keep moves it.
     pub(crate) fn plan_retention(&self, retention: &Retention, wall_ms: u64) -> Option<EntryId> {
         let first_unacknowledged = self.groups.values().map(|group| {
@@ -162,7 +196,7 @@ impl Stream {
         let bytes = retention.bytes_max.and_then(|max| self.plan_trim(TrimTo::KeepBytes(max)).1);
         let age = retention.age_max_ms.and_then(|max| {
             let young = |e: &&Entry| e.append_ms >= wall_ms.saturating_sub(max);
-            let first = self.entries[self.trimmed()..].iter().find(young).map_or(EntryId::MAX, |e| e.id);
+            let first = self.existing().find(young).map_or(EntryId::MAX, |e| e.id);
             self.plan_trim(TrimTo::BeforeId(first)).1
         });
         [entries, bytes, age].into_iter().flatten().max()

@@ -255,7 +255,7 @@ impl World {
     pub(crate) fn torn(&mut self, op: &Op) -> Outcome {
         if let Some(mut request) = self.request(op) {
             let _ = request.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            self.stepped.as_mut().expect("it is open").step_core();
+            self.stepped.as_mut().expect("it is open").decide();
         }
         self.restart(false, IndexFate::Kept)
     }

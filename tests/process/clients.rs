@@ -9,6 +9,7 @@ use synapse::proto::v1;
 use synapse::proto::v1::consumer_service_client::ConsumerServiceClient;
 use synapse::proto::v1::event_service_client::EventServiceClient;
 use synapse::proto::v1::stream_service_client::StreamServiceClient;
+use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::history::{Acknowledged, History, Id, Publish, Pull, Reading};
@@ -99,22 +100,23 @@ impl Client {
         self.streams.create_stream(request).await.expect("makes the stream");
     }
 
-    /// Publishes large events to that stream until that fails.
-    pub(crate) async fn churn(mut self) {
+    /// Publishes large events to that stream until that fails; answers how.
+    pub(crate) async fn churn(mut self) -> Status {
         loop {
             let event = v1::Event { data: vec![7; 50_000].into(), ..event(0) };
             let request = v1::PublishRequest { stream: CHURN.into(), events: vec![event], ..Default::default() };
-            if self.events.publish(request).await.is_err() {
-                return;
+            if let Err(status) = self.events.publish(request).await {
+                return status;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
-    /// Publishes small batches, one after the other, until that fails; the last one is to be repeated.
-    pub(crate) async fn publish_on(mut self, batch_max: u64) {
+    /// Publishes small batches, one after the other, until that fails; answers how. The last one is to be repeated.
+    pub(crate) async fn publish_on(mut self, batch_max: u64) -> Status {
         let producer_id = format!("publisher-{}", self.recorder.moment());
-        for turn in 0.. {
+        let mut turn = 0;
+        loop {
             let count = 1 + turn % batch_max;
             let first = self.recorder.number.fetch_add(count, Ordering::SeqCst);
             let events: Vec<u64> = (first..first + count).collect();
@@ -127,9 +129,11 @@ impl Client {
             let events = events.into_iter().map(event).collect();
             let producer = Some(v1::ProducerSequence { producer_id: producer_id.clone(), sequence: 1 + turn });
             let request = v1::PublishRequest { stream: STREAM.into(), events, producer, ..Default::default() };
-            if !self.publish(at, &request).await {
-                return self.recorder.unanswered.lock().push((at, request));
+            if let Err(status) = self.publish(at, &request).await {
+                self.recorder.unanswered.lock().push((at, request));
+                return status;
             }
+            turn += 1;
         }
     }
 
@@ -137,30 +141,37 @@ impl Client {
     pub(crate) async fn repeat_unanswered(&mut self) {
         let unanswered = std::mem::take(&mut *self.recorder.unanswered.lock());
         for (at, request) in unanswered {
-            assert!(self.publish(at, &request).await, "the server lives");
+            self.publish(at, &request).await.expect("the server lives");
         }
     }
 
-    /// Publishes and notes the answer; whether there was one.
-    async fn publish(&mut self, at: usize, request: &v1::PublishRequest) -> bool {
-        let Ok(answer) = self.events.publish(request.clone()).await else { return false };
+    /// Publishes and notes the answer.
+    async fn publish(&mut self, at: usize, request: &v1::PublishRequest) -> Result<(), Status> {
+        let answer = self.events.publish(request.clone()).await?;
         let id = id_of(answer.into_inner().first_id);
         let ids = (0..request.events.len() as u64).map(|n| (id.0, id.1 + n)).collect();
         let ended = self.recorder.moment();
         self.recorder.history.lock().publishes[at].answer = Some((ended, ids));
-        true
+        Ok(())
     }
 
-    /// Pulls and acknowledges most of what comes, until that fails.
-    pub(crate) async fn consume_on(mut self, name: String) {
-        for turn in 0.. {
-            let Some((token, ids)) = self.pull(&name, Duration::from_millis(200)).await else { return };
+    /// Pulls and acknowledges most of what comes, until that fails; answers how.
+    pub(crate) async fn consume_on(mut self, name: String) -> Status {
+        let mut turn = 0;
+        loop {
+            let (token, ids) = match self.pull(&name, Duration::from_millis(200)).await {
+                Ok(pulled) => pulled,
+                Err(status) => return status,
+            };
             // What is left out comes again when its lease ends.
             let ids: Vec<Id> =
                 ids.into_iter().enumerate().filter(|(n, _)| (n + turn) % 13 != 0).map(|(_, id)| id).collect();
-            if !ids.is_empty() && self.acknowledge(token, ids).await.is_none() {
-                return;
+            if !ids.is_empty()
+                && let Err(status) = self.acknowledge(token, ids).await
+            {
+                return status;
             }
+            turn += 1;
         }
     }
 
@@ -175,7 +186,7 @@ impl Client {
         }
     }
 
-    async fn pull(&mut self, consumer: &str, wait: Duration) -> Option<(String, Vec<Id>)> {
+    async fn pull(&mut self, consumer: &str, wait: Duration) -> Result<(String, Vec<Id>), Status> {
         let (started, from_ms) = (self.recorder.moment(), self.recorder.now_ms());
         let request = v1::PullRequest {
             stream: STREAM.into(),
@@ -185,17 +196,17 @@ impl Client {
             wait: prost_types::Duration::try_from(wait).ok(),
             ..Default::default()
         };
-        let answer = self.consumers.pull(request).await.ok()?.into_inner();
+        let answer = self.consumers.pull(request).await?.into_inner();
         let (ended, to_ms) = (self.recorder.moment(), self.recorder.now_ms());
         let counts = answer.events.iter().map(|e| e.deliveries).collect();
         let entries: Vec<(Id, u64)> = answer.events.into_iter().filter_map(|e| e.event).map(read).collect();
         let ids = entries.iter().map(|(id, _)| *id).collect();
         let run = self.recorder.run.load(Ordering::SeqCst);
         self.recorder.history.lock().pulls.push(Pull { started, ended, entries, counts, run, from_ms, to_ms });
-        Some((answer.delivery_token, ids))
+        Ok((answer.delivery_token, ids))
     }
 
-    async fn acknowledge(&mut self, token: String, ids: Vec<Id>) -> Option<()> {
+    async fn acknowledge(&mut self, token: String, ids: Vec<Id>) -> Result<(), Status> {
         let range = |id: &Id| v1::IdRange { first: Some(v1::EntryId { ms: id.0, seq: id.1 }), last: None };
         let request = v1::AcknowledgeRequest {
             stream: STREAM.into(),
@@ -204,13 +215,13 @@ impl Client {
             holder: Some(v1::acknowledge_request::Holder::DeliveryToken(token)),
             ..Default::default()
         };
-        let answer = self.consumers.acknowledge(request).await.ok()?.into_inner();
+        let answer = self.consumers.acknowledge(request).await?.into_inner();
         let refused: Vec<Id> =
             answer.not_pending.into_iter().chain(answer.not_owned).map(|id| (id.ms, id.seq)).collect();
         let ids = ids.into_iter().filter(|id| !refused.contains(id)).collect();
         let ended = self.recorder.moment();
         self.recorder.history.lock().acknowledged.push(Acknowledged { ended, ids });
-        Some(())
+        Ok(())
     }
 
     /// Reads the whole stream.

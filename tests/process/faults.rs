@@ -7,6 +7,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::clients::Client;
 use crate::failing_disk::FailingDisk;
+use crate::redis::{REDIS_PORT, Redis};
 use crate::server::{FLAGS, Server};
 use crate::surfaces::{DONE, PUBLISHES, Surfaces};
 use crate::world::{World, ended};
@@ -15,9 +16,11 @@ use crate::world::{World, ended};
 fn writing_ends_and_nothing_is_lost(what: &str, beginning: &str) {
     let world = World::new();
     let Some(disk) = FailingDisk::under(&world.data_dir) else { return };
-    let mut command = Server::command(&world.data_dir, "127.0.0.1:0", &FLAGS);
+    let flags = [&FLAGS[..], &REDIS_PORT].concat();
+    let mut command = Server::command(&world.data_dir, "127.0.0.1:0", &flags);
     disk.put_under(&mut command);
     let mut server = Server::spawn(command);
+    let mut redis = Redis::prepare(&mut server);
     world.runtime.block_on(async {
         world.prepare(&server).await;
         let (publishers, consumers) = world.load(&server).await;
@@ -38,6 +41,7 @@ fn writing_ends_and_nothing_is_lost(what: &str, beginning: &str) {
         assert_eq!(surfaces.acknowledge("work", "workers").await, "STORAGE_FAILED");
         assert_eq!(surfaces.trim("work", 1).await, "STORAGE_FAILED");
         assert_eq!(surfaces.read("work").await, [DONE, DONE]);
+        refused_over_redis(&mut redis);
         Client::connect(&server.url, &world.recorder).await.read_all().await;
         tokio::time::sleep(Duration::from_millis(300)).await;
     });
@@ -52,7 +56,23 @@ fn writing_ends_and_nothing_is_lost(what: &str, beginning: &str) {
     let status = server.child.wait().expect("it ends");
     assert_eq!(status.code(), Some(1), "a stop that cannot leave its files synced says so");
     assert_eq!(disk.calls().iter().filter(|call| call.failed).count(), 1, "nor at the stop");
+    let mut server = Server::start_on(&world.data_dir, "127.0.0.1:0", &flags);
+    redis.connect(&mut server);
+    assert!(redis.has_all(), "what was acknowledged over the Redis port is there");
+    server.kill();
     world.judge();
+}
+
+/// The Redis port says so, too, and reads.
+fn refused_over_redis(redis: &mut Redis) {
+    let failed = |reply: &str| reply.contains("MISCONF STORAGE_FAILED: ");
+    let refusals = [redis.add(10), redis.add_in_transaction(10)].map(|refusal| refusal.expect("it is refused"));
+    assert!(refusals.iter().all(|refusal| failed(refusal)), "{refusals:?}");
+    for command in ["XTRIM redis-worn MAXLEN 1", "XDEL redis-worn 1-0", "XREADGROUP GROUP g c STREAMS redis-worn >"] {
+        let reply = redis.ask(command);
+        assert!(failed(&reply), "{command}: {reply}");
+    }
+    assert!(redis.has_all() && redis.answers());
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::server::Server;
+use crate::redis::{REDIS_PORT, Redis};
+use crate::server::{FLAGS, Server};
 use crate::surfaces::{DONE, PUBLISHES, Surfaces};
 use crate::world::{World, ended};
 
@@ -64,7 +65,9 @@ fn a_full_disk_refuses_publishes_alone_and_only_until_there_is_room() {
     let mut world = World::new();
     let Some(disk) = SmallDisk::at(&world.folder().join("disk"), 64 << 20) else { return };
     world.data_dir = disk.0.join("data");
-    let server = Server::start(&world.data_dir);
+    let flags = [&FLAGS[..], &REDIS_PORT].concat();
+    let mut server = Server::start_on(&world.data_dir, "127.0.0.1:0", &flags);
+    let mut redis = Redis::prepare(&mut server);
     world.runtime.block_on(async {
         world.prepare(&server).await;
         let surfaces = Surfaces::of(&server.url).await;
@@ -78,11 +81,15 @@ fn a_full_disk_refuses_publishes_alone_and_only_until_there_is_room() {
         // Each of them ends with its first refusal.
         ended(publishers).await;
         refused_alone(&surfaces).await;
+        refused_alone_over_redis(&mut redis);
         assert!(consumers.try_join_next().is_none(), "consumers did not notice");
         consumers.shutdown().await;
 
         disk.make_room();
         goes_on(&surfaces).await;
+        for _ in 0..20 {
+            assert_eq!((redis.add(10_000), redis.add_in_transaction(10_000)), (None, None));
+        }
         let (mut publishers, mut consumers) = world.load(&server).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(publishers.try_join_next().is_none() && consumers.try_join_next().is_none(), "all goes on");
@@ -99,7 +106,23 @@ fn a_full_disk_refuses_publishes_alone_and_only_until_there_is_room() {
         consumers.shutdown().await;
     });
     server.kill();
+    let mut server = Server::start_on(&world.data_dir, "127.0.0.1:0", &flags);
+    redis.connect(&mut server);
+    assert!(redis.has_all(), "what was acknowledged over the Redis port is there");
+    server.kill();
     world.judge();
+}
+
+/// The same of the Redis port.
+fn refused_alone_over_redis(redis: &mut Redis) {
+    for _ in 0..20 {
+        for refusal in [redis.add(10_000), redis.add_in_transaction(10_000)] {
+            let refusal = refusal.expect("it is refused");
+            assert!(refusal.contains("OOM STORAGE_FULL: "), "{refusal}");
+        }
+        redis.shrinks();
+    }
+    assert!(redis.has_all() && redis.answers());
 }
 
 /// Full: publishes are refused in every way, everything else works, and health says so.

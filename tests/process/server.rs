@@ -40,7 +40,8 @@ impl Server {
         let mut child = command.spawn().expect("the program starts");
         let mut line = String::new();
         let stdout = child.stdout.as_mut().expect("piped");
-        BufReader::new(stdout).read_line(&mut line).expect("its output can be read");
+        // Not a byte more than the line: what comes after it is for others to read.
+        BufReader::with_capacity(1, stdout).read_line(&mut line).expect("its output can be read");
         let url = line.trim_end().strip_prefix("listening on ").map(str::to_owned);
         Self { child, url: url.unwrap_or_else(|| panic!("the server did not start: {line:?}")) }
     }

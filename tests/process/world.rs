@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tonic::Status;
 
 use crate::clients::{Client, Recorder};
 use crate::history;
@@ -40,8 +41,8 @@ impl World {
         first.create_churn().await;
     }
 
-    /// Publishers and consumers that work until something fails.
-    pub(crate) async fn load(&self, server: &Server) -> (JoinSet<()>, JoinSet<()>) {
+    /// Publishers and consumers that work until something fails, which they answer.
+    pub(crate) async fn load(&self, server: &Server) -> (JoinSet<Status>, JoinSet<Status>) {
         let (mut publishers, mut consumers) = (JoinSet::new(), JoinSet::new());
         let client = async || Client::connect(&server.url, &self.recorder).await;
         publishers.spawn(client().await.churn());
@@ -83,7 +84,7 @@ impl World {
 }
 
 /// Waits until all of them have ended.
-pub(crate) async fn ended(mut clients: JoinSet<()>) {
+pub(crate) async fn ended(mut clients: JoinSet<Status>) {
     let all = async {
         while let Some(ended) = clients.join_next().await {
             ended.expect("no panic");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use synapse::access::Keyring;
 use synapse::engine::{Engine, EngineOptions};
-use synapse::resp::Resp;
+use synapse::resp::{Ends, Resp, RespOptions};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +16,7 @@ pub(crate) struct Synapse {
     port: u16,
     drain: CancellationToken,
     _runtime: Runtime,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Synapse {
@@ -25,21 +25,37 @@ impl Synapse {
     }
 
     pub(crate) fn with_keys(keyring: Keyring) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        Self::over(tempfile::tempdir().expect("a folder"), keyring)
+    }
+
+    /// Stops, and starts over what is on the disk: from the last checkpoint, or from the log alone.
+    pub(crate) fn restart(mut self, from_log: bool) -> Self {
+        futures::executor::block_on(self.engine.shutdown()).expect("stops");
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
+        drop(self);
+        if from_log {
+            std::fs::remove_dir_all(folder.path().join("data/index")).expect("the index goes");
+        }
+        Self::over(folder, Keyring::default())
+    }
+
+    fn over(folder: tempfile::TempDir, keyring: Keyring) -> Self {
         let engine = Engine::open(EngineOptions::new(folder.path().join("data"))).expect("opens");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let drain = CancellationToken::new();
-        let resp = Resp::new(engine.clone(), keyring, 32 << 20, drain.clone());
+        let options = RespOptions { request_bytes_max: 32 << 20, wait_max: Duration::from_secs(30) };
+        let resp = Resp::new(engine.clone(), keyring, options, drain.clone());
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         runtime.spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok((stream, peer)) = listener.accept().await {
+                let ends = stream.local_addr().map(|local| Ends { peer, local }).ok();
                 let resp = std::sync::Arc::clone(&resp);
-                tokio::spawn(async move { resp.serve(stream).await });
+                tokio::spawn(async move { resp.serve_between(stream, ends).await });
             }
         });
-        Self { engine, port, drain, _runtime: runtime, _folder: folder }
+        Self { engine, port, drain, _runtime: runtime, folder }
     }
 
     pub(crate) fn port(&self) -> u16 {

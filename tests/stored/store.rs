@@ -6,8 +6,9 @@ use std::time::Duration;
 use synapse::clock::ManualClock;
 use synapse::engine::stepped::Stepped;
 use synapse::engine::{
-    Acknowledge, CreateGroup, DeadLetterChoice, EngineOptions, Extend, Holder, Nack, NackAction, ProducerSequence,
-    Publish, Published, Pull, RedriveTo, StartAt, Trim, TrimTo,
+    Acknowledge, Claim, ClaimOptions, CreateGroup, DeadLetterChoice, EngineOptions, Extend, Holder, Nack, NackAction,
+    OnceName, ProducerSequence, Publish, Published, Pull, RedriveTo, Release, ReleaseAs, SetExpiry, SetLastId, StartAt,
+    Trim, TrimTo,
 };
 use synapse::error::Result;
 use synapse::faults::Faults;
@@ -131,6 +132,22 @@ impl Work {
         self.pull("logs", "audit", "a-gone", 1);
         let consumer = ConsumerName::parse("a-gone").expect("valid");
         let (s, g) = (stream("logs"), group("audit"));
+        let options = ClaimOptions { deliveries: Some(9), ..ClaimOptions::default() };
+        let claim = Claim {
+            stream: s.clone(),
+            group: g.clone(),
+            consumer: ConsumerName::parse("a2").expect("valid"),
+            idle_min: Duration::ZERO,
+            ids: got[4..].to_vec(),
+            from: EntryId::ZERO,
+            entries_max: 0,
+            options,
+        };
+        let claimed = self.stepped.run(engine.claim(claim)).expect("claims").delivery;
+        assert_eq!(claimed.entries.iter().map(|d| d.deliveries).collect::<Vec<_>>(), [9, 9]);
+        let (stream, group, ids) = (s.clone(), g.clone(), vec![got[3], got[2]]);
+        let release = Release { stream, group, ids, how: ReleaseAs::NotDelivered, force: false };
+        assert_eq!(self.stepped.run(engine.release(release)).expect("releases"), 2);
         assert_eq!(self.stepped.run(engine.remove_consumer(&s, &g, &consumer)).expect("removes"), 1);
     }
 
@@ -142,11 +159,25 @@ impl Work {
         assert_eq!(self.stepped.run(engine.delete_entries(&stream("orders"), ids)).expect("deletes"), 2);
         self.trim("logs", 12);
         self.trim("emptied", 0);
+        let info = self.stepped.run(engine.stream_counts(&stream("emptied"))).expect("is there");
+        let to = SetLastId { last: info.last.next().expect("below the last"), added: Some(100), deleted_max: None };
+        self.stepped.run(engine.set_last_id(&stream("emptied"), to)).expect("sets");
+        self.stepped.run(engine.configure_once(&stream("emptied"), Some(1000), None)).expect("configures");
+        let once = Some(OnceName { producer: b"p".to_vec(), name: b"first".to_vec() });
+        for duplicate in [false, true] {
+            let request = Publish { once: once.clone(), ..Publish::new(stream("logs"), vec![event(1, 50)]) };
+            assert_eq!(self.stepped.run(engine.publish(request)).expect("publishes").duplicate, duplicate);
+        }
         self.create_stream("short-lived");
         self.create_group("short-lived", "by-then", GroupSettings::default());
         self.publish("short-lived", 3, 50);
         let (s, g) = (stream("short-lived"), group("by-then"));
         self.stepped.run(engine.delete_group(&s, &g)).expect("deletes");
+        let renamed = stream("renamed");
+        assert_eq!(self.stepped.run(engine.rename_stream(&s, renamed.clone(), false)).ok(), Some(true));
+        let s = renamed;
+        let to = SetExpiry { at_ms: Some(LOOKED_AT_MS + 1_000_000), ..SetExpiry::default() };
+        assert_eq!(self.stepped.run(engine.set_expiry(&stream("emptied"), to)).ok(), Some(true));
         self.stepped.run(engine.delete_stream(&s)).expect("deletes");
     }
 

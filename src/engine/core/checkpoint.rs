@@ -47,7 +47,7 @@ impl FrozenState {
 fn is_lost(faults: Faults, row: &Row) -> bool {
     match row {
         Row::Pending(_) => faults.has(Fault::LosePending),
-        Row::Producers(_) | Row::EventIds(_) => faults.has(Fault::ForgetDuplicates),
+        Row::Producers(_) | Row::EventIds(_) | Row::OnceNames(_) => faults.has(Fault::ForgetDuplicates),
         Row::Deleted(_) => faults.has(Fault::ForgetDeletes),
         _ => false,
     }
@@ -108,11 +108,17 @@ impl Core {
                     self.add_group(Group::restore(row));
                     true
                 }
-                Row::Deleted(_) | Row::Producers(_) | Row::EventIds(_) => {
+                Row::Deleted(_)
+                | Row::Producers(_)
+                | Row::EventIds(_)
+                | Row::Added(_)
+                | Row::OnceSettings(_)
+                | Row::OnceNames(_) => {
                     let slot = self.streams.get_mut(&StreamNumber(key.owner));
                     slot.is_some_and(|slot| slot.stream.restore_list(row))
                 }
-                Row::Consumers(_) | Row::Pending(_) => {
+                Row::Expiry(at) => self.apply_expiry(StreamNumber(key.owner), Some(at)),
+                Row::Consumers(_) | Row::Pending(_) | Row::Reads(_) => {
                     let slot = self.groups.get_mut(&GroupNumber(key.owner));
                     slot.is_some_and(|slot| slot.group.restore_list(row))
                 }

@@ -2,6 +2,7 @@
 //!
 //! The core knows which entries are exhausted, not what they hold: a reader fetches them and the core is asked again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::streams::ADMIN_COST;
@@ -40,6 +41,10 @@ impl Core {
         let view = Arc::clone(&stream.view);
         let letters = self.letters_to_fetch(number, now);
         let slot = self.slot_mut(number);
+        if letters.is_empty() && slot.group.pending.exhausted().next().is_some() {
+            slot.retry_ms = Some(now.engine_ms + RETRY_MS);
+            return;
+        }
         if letters.is_empty() {
             for reply in std::mem::take(&mut slot.letter_replies) {
                 self.commit.on_durable(reply);
@@ -56,7 +61,9 @@ impl Core {
         let bytes_max = LETTER_BYTES_PER_JOB.min(self.frame_cost_max() as usize / 4);
         let mut bytes = 0;
         let mut letters = Vec::new();
-        for (id, reason) in group.pending.exhausted().take(LETTERS_PER_JOB) {
+        // What is not durable yet no reader finds.
+        let visible = self.streams[&group.stream].visible;
+        for (id, reason) in group.pending.exhausted().filter(|(id, _)| *id <= visible).take(LETTERS_PER_JOB) {
             let Some(entry) = group.pending.get(id) else { continue };
             bytes += entry.size as usize + ORIGIN_BYTES_MAX as usize;
             if bytes > bytes_max && !letters.is_empty() {
@@ -168,6 +175,8 @@ impl Core {
         let mut deleted: Vec<DeletedEntry> = Vec::new();
         let mut revived: Vec<(EntryId, u32, u64)> = Vec::new();
         let mut entries: Vec<NewEntry> = Vec::new();
+        // What several letters tell of, or what is pending already, takes room once.
+        let mut fresh: HashSet<EntryId> = HashSet::new();
         for one in letters {
             if !letter_stream.exists(one.letter.id) {
                 answer.not_found.push(one.letter.id);
@@ -175,11 +184,13 @@ impl Core {
             }
             match (to, one.original.filter(|_| stream.exists(one.origin))) {
                 (RedriveTo::Stream, _) => entries.push(one.entry),
-                (RedriveTo::Group, Some(_)) if revived.len() >= room => {
-                    answer.is_cut_short = true;
-                    continue;
-                }
                 (RedriveTo::Group, Some((size, key))) => {
+                    let is_known = group.pending.is_pending(one.origin) || fresh.contains(&one.origin);
+                    if !is_known && fresh.len() >= room {
+                        answer.is_cut_short = true;
+                        continue;
+                    }
+                    fresh.extend((!is_known).then_some(one.origin));
                     revived.push((one.origin, size, if ordered { key } else { 0 }));
                 }
                 (RedriveTo::Group, None) => {

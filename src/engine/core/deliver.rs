@@ -3,10 +3,9 @@
 //! Askers wait in order of arrival. Whatever may make something deliverable (a block became visible, an entry was
 //! settled or given back, a time came) calls [`Core::dispatch`], which serves them until nobody can be served.
 
-use std::sync::Arc;
-
 use super::{Admit, Core, GroupSlot};
 use crate::clock::Now;
+use crate::engine::api::Before;
 use crate::engine::command::{Deliver, DeliverAnswer, Grant, Grants, PreparedCandidates, Receiver};
 use crate::engine::reply::Reply;
 use crate::error::{Error, Reason, Result};
@@ -22,6 +21,8 @@ pub(crate) struct Waiter {
     request: DeliveryRequest,
     deadline_ms: u64,
     pub(crate) reply: Reply<DeliverAnswer>,
+    /// Whether it is of the transaction that runs.
+    pub(crate) together: bool,
 }
 
 /// A standby of a single-active group takes over after this long without a sign of life, at least.
@@ -42,16 +43,24 @@ impl Core {
             Err(error) => return self.refuse(deliver.reply, error),
         };
         let slot = self.slot_mut(number);
+        if deliver.request.claim_idle_ms.is_some() {
+            slot.group.pending.order_by_age();
+        }
         if let Some(prepared) = deliver.prepared {
             take_prepared(slot, prepared);
         }
-        slot.waiters.push_back(Waiter {
+        let waiter = Waiter {
             consumer,
             session,
             request: deliver.request,
             deadline_ms: now.engine_ms.saturating_add(deliver.wait_ms),
             reply: deliver.reply,
-        });
+            together: self.together.is_some(),
+        };
+        if self.postpones(number) {
+            return self.serve_first(number, waiter, now);
+        }
+        self.slot_mut(number).waiters.push_back(waiter);
         self.dispatch(number, now);
     }
 
@@ -79,11 +88,10 @@ impl Core {
 
     /// Serves waiters until nobody can be served, then ends the waits that are over.
     pub(crate) fn dispatch(&mut self, number: GroupNumber, now: Now) {
-        while let Some(at) = self.groups.get_mut(&number).and_then(|slot| next_waiter(slot, now)) {
-            if !self.serve(number, at, now) {
-                break;
-            }
+        if self.postpones(number) {
+            return;
         }
+        while self.serve_next(number, now) {}
         let Some(slot) = self.groups.get_mut(&number) else { return };
         let mut kept = std::collections::VecDeque::with_capacity(slot.waiters.len());
         for waiter in std::mem::take(&mut slot.waiters) {
@@ -94,26 +102,44 @@ impl Core {
             }
         }
         slot.waiters = kept;
-        let due = next_due(slot, now);
+        let stream = &self.streams[&slot.group.stream].stream;
+        let due = next_due(slot, now, &|id| stream.exists(id));
         self.set_timer(number, due);
     }
 
+    /// Serves one of those who wait; `false` where there is nothing for any of them.
+    fn serve_next(&mut self, number: GroupNumber, now: Now) -> bool {
+        let Some(slot) = self.groups.get_mut(&number) else { return false };
+        let Some(first) = next_waiter(slot, now) else { return false };
+        // Who takes over what others hold may find something where who came before finds nothing.
+        let others: Vec<usize> = match slot.group.settings.dispatch {
+            Dispatch::SingleActive => Vec::new(),
+            _ => {
+                let claims = |(_, waiter): &(usize, &Waiter)| waiter.request.claim_idle_ms.is_some();
+                slot.waiters.iter().enumerate().filter(claims).map(|(at, _)| at).filter(|at| *at != first).collect()
+            }
+        };
+        self.serve(number, first, now) || others.into_iter().any(|at| self.serve(number, at, now))
+    }
+
     /// Answers one waiter, or makes progress towards it; `false` where there is nothing for it now.
-    fn serve(&mut self, number: GroupNumber, at: usize, now: Now) -> bool {
-        self.step_over_trimmed(number);
-        let cost_max = self.frame_cost_max();
+    pub(super) fn serve(&mut self, number: GroupNumber, at: usize, now: Now) -> bool {
+        let cost_max = self.cost_max();
+        self.forget_age_of_gone(number, at);
         let slot = &self.groups[&number];
         let stream = &self.streams[&slot.group.stream];
         let mut request = slot.waiters[at].request;
         // What is handed out at a time must fit a commit, also of the smallest segments.
-        request.entries_max = request.entries_max.min((cost_max / DELIVERED_COST) as usize);
+        request.entries_max = request.entries_max.min((cost_max / DELIVERED_COST).max(1) as usize);
         request.parked_max = (cost_max / PARKED_COST) as usize;
         let plan = slot.group.plan_delivery(&slot.window, &request, now.engine_ms, &|id| stream.stream.exists(id));
         // Nobody has looked ahead yet, as after a restart or a seek: a batch of redelivered entries is not left short.
-        if slot.window.is_empty() && slot.window.head() < stream.visible {
+        // In a transaction the window lacks what is not durable.
+        let is_short = self.together.is_some() && plan.entries.len() < request.entries_max && !slot.window.is_full();
+        if (slot.window.is_empty() || is_short) && slot.window.head() < self.last_readable(stream) {
             let with_keys = slot.group.settings.dispatch == Dispatch::KeyOrdered;
-            let answer =
-                DeliverAnswer::Prepare { view: Arc::clone(&stream.view), after: slot.window.head(), with_keys };
+            let (after, stream) = (slot.window.head(), slot.group.stream);
+            let answer = DeliverAnswer::Prepare { view: self.readable(stream), after, with_keys };
             if let Some(waiter) = self.slot_mut(number).waiters.remove(at) {
                 waiter.reply.send(Ok(answer));
             }
@@ -122,7 +148,8 @@ impl Core {
         if plan.is_empty() {
             return false;
         }
-        let cost = 4096 + HANDED_COST * (plan.entries.len() + plan.parked.len() + plan.gone.len()) as u64;
+        let handed = plan.entries.len() + plan.parked.len() + plan.gone.len() + plan.anew.len();
+        let cost = 4096 + HANDED_COST * handed as u64;
         if let Err(error) = self.admit(cost, Admit::Delivering) {
             if let Some(waiter) = self.slot_mut(number).waiters.remove(at) {
                 waiter.reply.send(Err(error));
@@ -133,20 +160,41 @@ impl Core {
         true
     }
 
+    /// Who takes over what others hold is not to look at what is gone again and again.
+    fn forget_age_of_gone(&mut self, number: GroupNumber, at: usize) {
+        let Some(slot) = self.groups.get_mut(&number) else { return };
+        if slot.waiters[at].request.claim_idle_ms.is_some() {
+            let stream = &self.streams[&slot.group.stream].stream;
+            slot.group.pending.forget_age_of_gone(&|id| stream.exists(id));
+        }
+    }
+
     fn apply_plan(&mut self, number: GroupNumber, at: usize, plan: DeliveryPlan, now: Now) {
         if !plan.gone.is_empty() {
             self.settle_gone(number, &plan.gone);
         }
+        self.slot_mut(number).window.take(plan.taken);
+        if plan.cursor.is_some() {
+            self.step_over_trimmed(number);
+            self.count_reads(number, &plan.new);
+        }
+        if !plan.anew.is_empty() {
+            self.settle_gone(number, &plan.anew);
+        }
         let slot = self.slot_mut(number);
-        slot.window.take(plan.taken);
         let (cursor, cursor_ordinal) = plan.cursor.unwrap_or((slot.group.cursor, slot.group.cursor_ordinal));
         if !plan.parked.is_empty() {
-            let nobody =
-                Handover { consumer: ConsumerNumber::NOBODY, delivery: DeliveryNumber(0), lease_ms: 0, no_ack: false };
+            let nobody = Handover {
+                consumer: ConsumerNumber::NOBODY,
+                delivery: DeliveryNumber(0),
+                lease_ms: 0,
+                no_ack: false,
+                tells_before: false,
+            };
             self.hand_over(number, &plan.parked, nobody, (cursor, cursor_ordinal), now);
         }
         if plan.entries.is_empty() {
-            if plan.parked.is_empty() && plan.taken > 0 {
+            if plan.parked.is_empty() && plan.cursor.is_some() {
                 self.move_cursor(number, cursor, cursor_ordinal, 0);
             }
             return;
@@ -157,8 +205,20 @@ impl Core {
             None => self.take_delivery_number(),
         };
         let lease_ms = self.slot(number).group.settings.ack_wait_ms;
-        let handover = Handover { consumer: waiter.consumer, delivery, lease_ms, no_ack: waiter.request.no_ack };
-        let grants = self.hand_over(number, &plan.entries, handover, (cursor, cursor_ordinal), now);
+        let DeliveryRequest { no_ack, claim_idle_ms, .. } = waiter.request;
+        let tells_before = claim_idle_ms.is_some();
+        let to = Handover { consumer: waiter.consumer, delivery, lease_ms, no_ack, tells_before };
+        let cursor = (cursor, cursor_ordinal);
+        let known = if no_ack { plan.known } else { 0 };
+        let (known, rest) = plan.entries.split_at(known);
+        if known.is_empty() {
+            let grants = self.hand_over(number, rest, to, cursor, now);
+            return self.grant(number, grants, waiter.reply);
+        }
+        let mut grants = self.hand_over(number, known, Handover { no_ack: false, ..to }, cursor, now);
+        if !rest.is_empty() {
+            grants.entries.extend(self.hand_over(number, rest, to, cursor, now).entries.iter().copied());
+        }
         self.grant(number, grants, waiter.reply);
     }
 
@@ -187,11 +247,16 @@ impl Core {
             keys: if keyed { entries.iter().map(|e| e.key).collect() } else { Vec::new() },
             no_ack: to.no_ack,
         };
+        let before: Vec<Option<Before>> = match to.tells_before {
+            true => entries.iter().map(|what| before_of(slot, what.id, now)).collect(),
+            false => Vec::new(),
+        };
         slot.group.apply_delivered(&record);
-        let granted: Vec<Grant> =
-            record.entries.iter().copied().flat_map(IdRun::ids).map(|id| grant_of(slot, id)).collect();
+        let ids = record.entries.iter().copied().flat_map(IdRun::ids).enumerate();
+        let before = |n: usize| before.get(n).copied().flatten();
+        let granted: Vec<Grant> = ids.map(|(n, id)| grant_of(slot, id, to.no_ack, before(n))).collect();
         let stream = slot.group.stream;
-        let view = Arc::clone(&self.streams[&stream].view);
+        let view = self.readable(stream);
         self.record_lazily(record, None);
         if to.consumer != ConsumerNumber::NOBODY {
             self.count(|c| &c.delivered, granted.len() as u64);
@@ -220,7 +285,7 @@ impl Core {
         }
     }
 
-    /// Steps over what was trimmed before it was delivered, and counts it.
+    /// Steps over what was trimmed before it was delivered, and counts it. Room was admitted.
     fn step_over_trimmed(&mut self, number: GroupNumber) {
         let group = &self.groups[&number].group;
         let stream = &self.streams[&group.stream].stream;
@@ -229,12 +294,7 @@ impl Core {
         }
         let skipped = stream.trimmed_ordinal - group.cursor_ordinal;
         let cursor = stream.trimmed_before.prev().unwrap_or_default().max(group.cursor);
-        let ordinal = stream.trimmed_ordinal;
-        if self.admit(1024, Admit::Delivering).is_err() {
-            return;
-        }
-        self.move_cursor(number, cursor, ordinal, skipped);
-        self.slot_mut(number).window.step_to(cursor);
+        self.move_cursor(number, cursor, stream.trimmed_ordinal, skipped);
     }
 
     fn move_cursor(&mut self, number: GroupNumber, cursor: EntryId, cursor_ordinal: u64, skipped: u64) {
@@ -287,11 +347,20 @@ pub(super) struct Handover {
     pub(super) delivery: DeliveryNumber,
     pub(super) lease_ms: u64,
     pub(super) no_ack: bool,
+    /// Whether what is granted tells how it stood before.
+    pub(super) tells_before: bool,
 }
 
-fn grant_of(slot: &GroupSlot, id: EntryId) -> Grant {
-    let (deliveries, failures) = slot.group.pending.get(id).map_or((1, 0), |e| (e.deliveries, e.failures));
-    Grant { id, deliveries, failures }
+fn before_of(slot: &GroupSlot, id: EntryId, now: Now) -> Option<Before> {
+    let entry = slot.group.pending.get(id)?;
+    let idle_ms = if entry.is_released() { now.wall_ms } else { now.engine_ms.saturating_sub(entry.delivered_ms) };
+    Some(Before { idle_ms, deliveries: entry.deliveries })
+}
+
+fn grant_of(slot: &GroupSlot, id: EntryId, no_ack: bool, before: Option<Before>) -> Grant {
+    let pending = slot.group.pending.get(id).filter(|_| !no_ack);
+    let (deliveries, failures) = pending.map_or((1, 0), |e| (e.deliveries, e.failures));
+    Grant { id, deliveries, failures, before }
 }
 
 fn take_prepared(slot: &mut GroupSlot, prepared: PreparedCandidates) {
@@ -308,7 +377,7 @@ fn take_prepared(slot: &mut GroupSlot, prepared: PreparedCandidates) {
 }
 
 /// Which waiter is served next. Those who gave up waiting are dropped.
-fn next_waiter(slot: &mut GroupSlot, now: Now) -> Option<usize> {
+pub(super) fn next_waiter(slot: &mut GroupSlot, now: Now) -> Option<usize> {
     slot.waiters.retain(|w| !w.reply.is_abandoned());
     if slot.group.settings.dispatch != Dispatch::SingleActive {
         return (!slot.waiters.is_empty()).then_some(0);
@@ -332,11 +401,17 @@ fn takeover_ms(slot: &GroupSlot, active: ConsumerNumber) -> u64 {
 }
 
 /// When the group wants to be looked at again.
-fn next_due(slot: &GroupSlot, now: Now) -> Option<u64> {
+fn next_due(slot: &GroupSlot, now: Now, exists: &dyn Fn(EntryId) -> bool) -> Option<u64> {
     let lease = slot.group.pending.next_lease_end();
     let wait = slot.waiters.iter().map(|w| w.deadline_ms).min();
     let ready = slot.group.pending.next_ready().filter(|at| !slot.waiters.is_empty() && *at > now.engine_ms);
     let takeover = slot.active.filter(|_| !slot.waiters.is_empty()).map(|active| takeover_ms(slot, active));
     let takeover = takeover.filter(|at| *at > now.engine_ms && *at != u64::MAX);
-    [lease, wait, ready, slot.retry_ms, takeover].into_iter().flatten().filter(|at| *at != u64::MAX).min()
+    let idle_min = slot.waiters.iter().filter_map(|waiter| waiter.request.claim_idle_ms).min();
+    let idle = idle_min.and_then(|idle_min| {
+        let held = slot.group.pending.oldest().filter(|(_, entry)| !entry.is_released());
+        let idle_from = held.map(|(id, entry)| (id, entry.delivered_ms.saturating_add(idle_min)));
+        idle_from.filter(|(_, at)| *at > now.engine_ms).find(|(id, _)| exists(*id)).map(|(_, at)| at)
+    });
+    [lease, wait, ready, slot.retry_ms, takeover, idle].into_iter().flatten().filter(|at| *at != u64::MAX).min()
 }

@@ -1,20 +1,22 @@
 //! Groups: make, describe, change, delete, seek; consumers and sessions.
 
+use std::collections::VecDeque;
+
 use super::streams::ADMIN_COST;
-use super::{Admit, Core, GroupSlot};
+use super::{Admit, Core, GroupSlot, Waiter};
 use crate::clock::Now;
 use crate::engine::api::{ConsumerInfo, GroupInfo, ListPending, PendingInfo};
-use crate::engine::command::{Cursor, GroupKey, SeekAnswer};
+use crate::engine::command::{Cursor, DeliverAnswer, GroupKey, HeldEntries, SeekAnswer};
 use crate::engine::reply::Reply;
 use crate::error::{Error, Reason, Result};
 use crate::format::record::{
-    ConsumerAdded, ConsumerRemoved, CursorMoved, GroupCreated, GroupDeleted, GroupUpdated, ReturnedAs,
+    ConsumerAdded, ConsumerRemoved, CursorMoved, GroupCreated, GroupDeleted, GroupUpdated, ReturnedAs, SettledAs,
 };
-use crate::group::{Group, Window, dead_letter_stream};
+use crate::group::{Group, PendingEntry, Window, dead_letter_stream};
 use crate::limits;
 use crate::types::{
-    ConsumerName, ConsumerNumber, DeliveryNumber, EntryId, GroupNumber, GroupSettings, IdRange, StreamNumber,
-    StreamSettings,
+    ConsumerName, ConsumerNumber, DeliveryNumber, EntryId, GroupName, GroupNumber, GroupSettings, IdRange,
+    StreamNumber, StreamSettings,
 };
 
 impl Core {
@@ -39,28 +41,57 @@ impl Core {
         if let Some(stream) = self.streams.get_mut(&slot.group.stream) {
             stream.groups.remove(&name);
         }
-        for waiter in slot.waiters {
-            waiter.reply.send(Err(Error::new(Reason::GroupNotFound, format!("group {name} was deleted"))));
+        self.refuse_waiters(&name, slot.waiters);
+    }
+
+    /// Tells who waits in a stream's groups that these are gone.
+    pub(super) fn end_waits(&mut self, stream: StreamNumber) {
+        let groups = self.streams.get(&stream).map(|slot| slot.groups.clone()).unwrap_or_default();
+        for (name, number) in groups {
+            let waiters = std::mem::take(&mut self.slot_mut(number).waiters);
+            self.refuse_waiters(&name, waiters);
+        }
+    }
+
+    /// Tells who waits in a stream's groups that there is nothing, for them to ask again: another stream takes the name,
+    /// and may have such a group. Sessions end with their group.
+    pub(super) fn have_asked_again(&mut self, stream: StreamNumber) {
+        let groups = self.streams.get(&stream).map(|slot| slot.groups.clone()).unwrap_or_default();
+        for number in groups.into_values() {
+            let waiters = std::mem::take(&mut self.slot_mut(number).waiters).into_iter();
+            let (pulls, sessions): (VecDeque<_>, VecDeque<_>) = waiters.partition(|waiter| waiter.session.is_none());
+            self.slot_mut(number).waiters = sessions;
+            for waiter in pulls {
+                self.commit.on_durable(Box::new(move || waiter.reply.send(Ok(DeliverAnswer::Nothing))));
+            }
+        }
+    }
+
+    /// Answers once what ended their wait is durable.
+    fn refuse_waiters(&mut self, name: &GroupName, waiters: VecDeque<Waiter>) {
+        for waiter in waiters {
+            let error = Error::new(Reason::GroupNotFound, format!("group {name} was deleted"));
+            self.commit.on_durable(Box::new(move || waiter.reply.send(Err(error))));
         }
     }
 
     pub(super) fn create_group(
         &mut self,
         key: &GroupKey,
-        cursor: Option<Cursor>,
+        start: (Option<Cursor>, Option<u64>),
         settings: GroupSettings,
         create_stream: bool,
         reply: Reply<GroupInfo>,
         now: Now,
     ) {
-        let result = self.try_create_group(key, cursor, settings, create_stream, now);
+        let result = self.try_create_group(key, start, settings, create_stream, now);
         self.answer_or_refuse(reply, result);
     }
 
     fn try_create_group(
         &mut self,
         key: &GroupKey,
-        cursor: Option<Cursor>,
+        (cursor, reads): (Option<Cursor>, Option<u64>),
         settings: GroupSettings,
         create_stream: bool,
         now: Now,
@@ -103,6 +134,7 @@ impl Core {
         self.add_group(Group::create(&record));
         self.mark_group(number);
         self.record(record, None);
+        self.set_reads(number, reads);
         Ok(self.describe_group(number, now))
     }
 
@@ -112,6 +144,8 @@ impl Core {
         match cursor {
             Cursor::Earliest => Ok((state.trimmed_before.prev().unwrap_or_default(), state.trimmed_ordinal)),
             Cursor::Latest => Ok((state.last, state.appended)),
+            Cursor::OfNew { id } if id >= state.last => Ok((id, state.appended)),
+            Cursor::OfNew { .. } => Err(Error::overloaded("the stream, which was made meanwhile")),
             Cursor::At { stream: seen, .. } if seen != stream => Err(Error::stream_not_found("(deleted meanwhile)")),
             Cursor::At { id, .. } if id >= state.last => Ok((id, state.appended)),
             // What was trimmed before the cursor came there is not counted as skipped.
@@ -155,8 +189,10 @@ impl Core {
             undelivered: stream.entries_after(group.cursor, group.cursor_ordinal),
             pending: group.pending.len() as u64,
             waiting: group.pending.waiting(),
+            released: group.pending.released(),
             oldest_unacknowledged_ms: group.pending.first().map(|id| id.ms),
-            skipped_by_trim: group.skipped,
+            reads: group.reads(),
+            skipped_by_trim: group.skipped + stream.trimmed_ordinal.saturating_sub(group.cursor_ordinal),
             acknowledged: group.acknowledged,
             dead_lettered: group.dead_lettered,
             consumers: group.consumers().map(|(n, _)| self.describe_consumer(slot, n, now)).collect(),
@@ -216,12 +252,17 @@ impl Core {
         Ok(())
     }
 
-    pub(super) fn seek(&mut self, key: &GroupKey, cursor: Cursor, dry_run: bool, reply: Reply<SeekAnswer>) {
-        let result = self.try_seek(key, cursor, dry_run);
+    pub(super) fn seek(&mut self, key: &GroupKey, to: (Cursor, Option<u64>), dry_run: bool, reply: Reply<SeekAnswer>) {
+        let result = self.try_seek(key, to, dry_run);
         self.answer_or_refuse(reply, result);
     }
 
-    fn try_seek(&mut self, key: &GroupKey, cursor: Cursor, dry_run: bool) -> Result<SeekAnswer> {
+    fn try_seek(
+        &mut self,
+        key: &GroupKey,
+        (cursor, reads): (Cursor, Option<u64>),
+        dry_run: bool,
+    ) -> Result<SeekAnswer> {
         self.check_open()?;
         let number = self.group_number(key)?;
         let group = &self.slot(number).group;
@@ -234,15 +275,34 @@ impl Core {
             return Ok(answer);
         }
         self.admit(ADMIN_COST, Admit::Shrinking)?;
-        let record = CursorMoved { stream, group: number, cursor: to.0, cursor_ordinal: to.1, skipped: 0 };
-        let slot = self.slot_mut(number);
-        slot.group.apply_cursor(&record);
-        slot.window = Window::at(to.0);
-        self.mark_group(number);
-        self.record(record, None);
+        self.put_cursor(number, to);
+        self.set_reads(number, reads);
         let now = self.now;
         self.dispatch(number, now);
         Ok(answer)
+    }
+
+    /// Puts the cursor where it is told to stand. Room was admitted.
+    fn put_cursor(&mut self, number: GroupNumber, (cursor, cursor_ordinal): (EntryId, u64)) {
+        let slot = self.slot_mut(number);
+        let record = CursorMoved { stream: slot.group.stream, group: number, cursor, cursor_ordinal, skipped: 0 };
+        slot.group.apply_cursor(&record);
+        slot.window = Window::at(cursor);
+        self.mark_group(number);
+        self.record(record, None);
+    }
+
+    /// Moves the cursor forward, where it does not stand there yet; as many entries count as read as before. Room was
+    /// admitted.
+    pub(super) fn raise_cursor(&mut self, number: GroupNumber, to: Cursor) -> Result<()> {
+        let group = &self.slot(number).group;
+        let (reads, at) = (group.reads(), group.cursor);
+        let to = self.place_cursor(group.stream, to)?;
+        if to.0 > at {
+            self.put_cursor(number, to);
+            self.set_reads(number, reads);
+        }
+        Ok(())
     }
 
     pub(super) fn add_consumer(&mut self, key: &GroupKey, name: &ConsumerName, reply: Reply<bool>, now: Now) {
@@ -352,12 +412,19 @@ impl Core {
         Ok(ids.len() as u64)
     }
 
-    pub(super) fn remove_consumer(&mut self, key: &GroupKey, consumer: &ConsumerName, reply: Reply<u64>, now: Now) {
-        let result = self.try_remove_consumer(key, consumer, now);
+    pub(super) fn remove_consumer(
+        &mut self,
+        key: &GroupKey,
+        consumer: &ConsumerName,
+        held: HeldEntries,
+        reply: Reply<u64>,
+        now: Now,
+    ) {
+        let result = self.try_remove_consumer(key, consumer, held, now);
         self.answer_or_refuse(reply, result);
     }
 
-    fn try_remove_consumer(&mut self, key: &GroupKey, name: &ConsumerName, now: Now) -> Result<u64> {
+    fn try_remove_consumer(&mut self, key: &GroupKey, name: &ConsumerName, held: HeldEntries, now: Now) -> Result<u64> {
         self.check_open()?;
         let number = self.group_number(key)?;
         let group = &self.slot(number).group;
@@ -368,8 +435,15 @@ impl Core {
         })?;
         let ids = group.held_by_consumer(consumer);
         self.admit(ADMIN_COST + 24 * ids.len() as u64, Admit::Shrinking)?;
-        let entries = ids.iter().map(|id| (*id, now.engine_ms)).collect();
-        self.give_back(number, entries, ReturnedAs::HandedBack, now)?;
+        match held {
+            HeldEntries::Back => {
+                let entries = ids.iter().map(|id| (*id, now.engine_ms)).collect();
+                self.give_back(number, entries, ReturnedAs::HandedBack, now)?;
+            }
+            HeldEntries::Dropped => {
+                self.settle(number, ids.iter().map(|id| IdRange::one(*id)).collect(), SettledAs::Dropped);
+            }
+        }
         let record = ConsumerRemoved { stream, group: number, consumer };
         let slot = self.slot_mut(number);
         slot.group.apply_consumer_removed(&record);
@@ -382,7 +456,8 @@ impl Core {
             waiters.partition(|w| w.consumer == consumer);
         slot.waiters = kept;
         for waiter in gone {
-            waiter.reply.send(Err(Error::new(Reason::ConsumerNotFound, format!("consumer {name} was removed"))));
+            let error = Error::new(Reason::ConsumerNotFound, format!("consumer {name} was removed"));
+            self.commit.on_durable(Box::new(move || waiter.reply.send(Err(error))));
         }
         self.mark_group(number);
         self.record(record, None);
@@ -413,10 +488,11 @@ fn list_pending(group: &Group, request: &ListPending, now: Now) -> Vec<PendingIn
     };
     let idle_min_ms = request.idle_min.as_millis() as u64;
     let idle = |delivered_ms: u64| now.engine_ms.saturating_sub(delivered_ms);
+    let is_idle = |e: &PendingEntry| e.is_released() || idle(e.delivered_ms) >= idle_min_ms;
     group
         .pending
         .range(request.range)
-        .filter(|(_, e)| wanted.is_none_or(|w| w == e.consumer) && idle(e.delivered_ms) >= idle_min_ms)
+        .filter(|(_, e)| wanted.is_none_or(|w| w == e.consumer) && is_idle(e))
         .take(request.entries_max)
         .map(|(id, e)| PendingInfo {
             id,

@@ -6,13 +6,21 @@
 //! effects are all in one commit. **C3** the core admits only what fits the room that is already allocated.
 
 mod checkpoint;
+mod claims;
 mod dead_letters;
 mod deliver;
+mod expiry;
 mod files;
 mod groups;
+mod last_id;
+mod once;
 mod publish;
+mod reads;
+mod release;
 mod settle;
 mod streams;
+mod transaction;
+mod trim_singly;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -123,12 +131,16 @@ pub(crate) struct Core {
     jobs: Vec<Job>,
     /// When groups want to be looked at again.
     timers: BTreeSet<(u64, GroupNumber)>,
+    /// The streams that go by themselves, by the wall time at which they do.
+    expiries: BTreeSet<(u64, StreamNumber)>,
     draining: bool,
     stopped: bool,
     /// Upper bound of what was written since the state was captured, in bytes.
     since_capture: u64,
     /// A captured state that goes with the next commit.
     captured: Option<CapturedState>,
+    /// The transaction that runs.
+    together: Option<transaction::Together>,
     /// Which files make up the log.
     pub(crate) files: FileSet,
     pub(crate) next_file: u64,
@@ -155,10 +167,12 @@ impl Core {
             held: VecDeque::new(),
             jobs: Vec::new(),
             timers: BTreeSet::new(),
+            expiries: BTreeSet::new(),
             draining: false,
             stopped: false,
             since_capture: 0,
             captured: None,
+            together: None,
             files: FileSet::default(),
             next_file: 1,
         }
@@ -200,17 +214,24 @@ impl Core {
             Command::CreateStream { name, settings, reply } => self.create_stream(name, settings, reply, now),
             Command::StreamInfo { name, reply } => self.stream_info(&name, reply),
             Command::UpdateStream { name, settings, reply } => self.update_stream(&name, settings, reply),
+            Command::RenameStream { name, to, replace, reply } => self.rename_stream(&name, to, replace, reply),
+            Command::DeleteStreams { names, reply } => self.delete_streams(&names, reply),
+            Command::SetLastId { name, to, reply } => self.set_last_id(&name, to, reply),
+            Command::ConfigureOnce { name, to, reply } => self.configure_once(&name, to, reply),
+            Command::OnceInfo { name, reply } => self.once_info(&name, reply, now),
+            Command::SetExpiry { name, to, reply } => self.set_expiry(&name, to, reply, now),
             Command::DeleteStream { name, reply } => self.delete_stream(&name, reply),
             Command::Trim { trim, reply } => self.trim(&trim, reply),
+            Command::TrimSingly { trim, reply } => self.trim_singly(&trim, reply),
             Command::Retained { reply } => self.retained(reply),
             Command::DeleteEntries { stream, entries, reply } => self.delete_entries(stream, entries, reply),
-            Command::CreateGroup { key, cursor, settings, create_stream, reply } => {
-                self.create_group(&key, cursor, settings, create_stream, reply, now);
+            Command::CreateGroup { key, cursor, reads, settings, create_stream, reply } => {
+                self.create_group(&key, (cursor, reads), settings, create_stream, reply, now);
             }
             Command::GroupInfo { key, reply } => self.group_info(&key, reply, now),
             Command::UpdateGroup { key, settings, reply } => self.update_group(&key, settings, reply, now),
             Command::DeleteGroup { key, reply } => self.delete_group(&key, reply),
-            Command::Seek { key, cursor, dry_run, reply } => self.seek(&key, cursor, dry_run, reply),
+            Command::Seek { key, cursor, reads, dry_run, reply } => self.seek(&key, (cursor, reads), dry_run, reply),
             Command::Deliver(deliver) => self.deliver(*deliver, now),
             Command::OpenSession { key, consumer, reply } => self.open_session(&key, &consumer, reply, now),
             Command::CloseSession { key, session, drained, reply } => {
@@ -225,14 +246,22 @@ impl Core {
                 self.extend(&key, &ids, &holder, lease_ms, reply, now);
             }
             Command::ListPending { request, reply } => self.list_pending(&request, reply, now),
-            Command::Claim { request, reply } => self.claim(*request, reply, now),
+            Command::Claim { prepared, reply } => self.claim(&prepared, reply, now),
+            Command::Release { prepared, reply } => self.release(&prepared, reply, now),
+            Command::Reread { request, reply } => self.reread(&request, reply, now),
             Command::AddConsumer { key, consumer, reply } => self.add_consumer(&key, &consumer, reply, now),
-            Command::RemoveConsumer { key, consumer, reply } => self.remove_consumer(&key, &consumer, reply, now),
+            Command::RemoveConsumer { key, consumer, held, reply } => {
+                self.remove_consumer(&key, &consumer, held, reply, now);
+            }
             Command::DeadLetter { group, fetched } => self.dead_letter(group, fetched, now),
             Command::BeginSegment { reply } => self.begin_segment(reply),
             Command::BackupPoint { reply } => self.backup_point(reply),
             Command::ReplaceFiles { change, replacement, reply } => self.replace_files(&change, replacement, reply),
             Command::Redrive { key, letters, to, reply } => self.redrive(&key, letters, to, reply, now),
+            Command::Transact(transaction) => {
+                let lent = std::mem::replace(self, Self::new(Arc::clone(&self.shared)));
+                *self = transaction.run(lent);
+            }
             Command::Shutdown { reply } => self.begin_shutdown(reply),
         }
     }
@@ -357,6 +386,7 @@ impl Core {
 
     /// Does what fell due.
     pub(crate) fn on_timer(&mut self, now: Now) {
+        self.expire_streams(now);
         while let Some((due, number)) = self.timers.first().copied() {
             if due > now.engine_ms {
                 break;
@@ -407,6 +437,10 @@ impl Core {
             .with("max", largest));
         }
         if self.commit.cost() + cost > largest {
+            if self.together.is_some() {
+                let message = format!("another {cost} bytes do not fit the transaction's commit of {largest}");
+                return Err(Error::new(Reason::BatchTooLarge, message).with("max", largest));
+            }
             self.close_commit(self.now, false);
         }
         let reserve = self.room().keep(limits::RESERVE_BYTES);
@@ -417,7 +451,7 @@ impl Core {
         };
         let whole = self.commit.cost() + cost;
         let mut fit = self.room().fits(whole, reserve);
-        if fit == Fit::Soon && self.commit.records() > 0 {
+        if fit == Fit::Soon && self.commit.records() > 0 && self.together.is_none() {
             // Together they may fit no rest of a file that each of them fits by itself.
             self.close_commit(self.now, false);
             fit = self.room().fits(FRAME_COST_BASE + cost, reserve);
@@ -434,13 +468,13 @@ impl Core {
     /// Closes the commit being filled unless so much more fits into it. What is admitted bit by bit afterwards, up to
     /// this sum, is in one commit: it never closes one that has a spare of its own and then needs another.
     fn begin_commit_for(&mut self, cost: u64) {
-        if self.commit.records() > 0 && self.commit.cost() + cost > self.frame_cost_max() {
+        if self.together.is_none() && self.commit.records() > 0 && self.commit.cost() + cost > self.frame_cost_max() {
             self.close_commit(self.now, false);
         }
     }
 
     /// Refuses a command: once everything before it is durable, since that is what the refusal may rest on.
-    fn refuse<T: Send + 'static>(&mut self, reply: Reply<T>, error: Error) {
+    pub(crate) fn refuse<T: Send + 'static>(&mut self, reply: Reply<T>, error: Error) {
         let observed = self.last_effect();
         self.answer_observed(reply, Err(error), observed);
     }
@@ -474,6 +508,9 @@ impl Core {
         if let Some(failure) = self.shared.failure() {
             return reply.send(Err(failure));
         }
+        if self.together.is_some() {
+            return reply.send(value);
+        }
         self.commit.on_durable(Box::new(move || reply.send(value)));
     }
 
@@ -481,7 +518,7 @@ impl Core {
     fn answer_observed<T: Send + 'static>(&mut self, reply: Reply<T>, value: Result<T>, observed: u64) {
         if let Some(failure) = self.shared.failure() {
             reply.send(Err(failure));
-        } else if observed <= self.durable {
+        } else if self.together.is_some() || observed <= self.durable {
             reply.send(value);
         } else {
             self.hold(observed, Box::new(move || reply.send(value)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Admit, Core};
 use crate::clock::Now;
-use crate::engine::api::{Expected, Published};
+use crate::engine::api::{Expected, OnceName, Publish, Published};
 use crate::engine::command::{PreparedPublish, Run, RunPublished};
 use crate::engine::commit::{BlockEntryParts, Show};
 use crate::engine::reply::Reply;
@@ -12,7 +12,7 @@ use crate::engine::view::StreamView;
 use crate::error::{Error, Reason, Result};
 use crate::format::block::{ENTRY_HEAD_BYTES, TYPES_MAX};
 use crate::format::event::EventView;
-use crate::format::record::{CursorMoved, EventIdsRemembered, IdRun, RequestRemembered, StreamCreated};
+use crate::format::record::{CursorMoved, EventIdsRemembered, IdRun, OnceRemembered, RequestRemembered, StreamCreated};
 use crate::limits;
 use crate::storage::block_cost;
 use crate::stream::Stream;
@@ -84,6 +84,7 @@ impl Core {
     fn publish(&mut self, request: PreparedPublish, now: Now, observed: &mut u64) -> Result<Published> {
         match self.decide(&request, now, observed)? {
             PublishPlan::Duplicate(published) => {
+                self.count_once_duplicate(&request);
                 self.count(|c| &c.duplicates, u64::from(published.count));
                 Ok(published)
             }
@@ -123,6 +124,10 @@ impl Core {
         };
         // A duplicate is recognised before `expected` is judged: the first attempt may have made it untrue.
         if let Some(published) = find_duplicate(stream, prepared, now)? {
+            return Ok(PublishPlan::Duplicate(published));
+        }
+        if let Some(entry) = request.once.as_ref().and_then(|o| stream.once.find(&o.producer, &o.name, now.wall_ms)) {
+            let published = Published { first: entry, last: entry, count: 1, duplicate: true, each: None };
             return Ok(PublishPlan::Duplicate(published));
         }
         check_expected(stream, request.expected, create.is_none())?;
@@ -174,6 +179,9 @@ impl Core {
         };
         self.append(plan.stream, plan.ids, &entries, now);
         self.remember(plan.stream, request.producer, prepared.hash, plan.ids, remembered, now);
+        if let Some(OnceName { producer, name }) = request.once {
+            self.remember_once(OnceRemembered { stream: plan.stream, producer, name, entry: plan.ids.first });
+        }
         if plan.durability == Durability::Fsync {
             self.commit.require_sync();
         }
@@ -185,12 +193,13 @@ impl Core {
     /// Appends entries to a stream, with these ids.
     pub(super) fn append(&mut self, stream: StreamNumber, ids: IdRun, entries: &[NewEntry], now: Now) {
         self.count_passed(stream, ids);
+        let nodes = self.shared.node_limits();
         let Some(slot) = self.streams.get_mut(&stream) else { return };
         let total: usize = entries.iter().map(|e| e.bytes.len()).sum();
         let mut bytes_ahead = total + entries.len() * ENTRY_HEAD_BYTES;
         for (id, entry) in ids.ids().zip(entries) {
             let ordinal = slot.stream.appended;
-            let node_start = slot.stream.apply_entry(id, entry.bytes.len() as u32);
+            let node_start = slot.stream.apply_entry(id, entry.bytes.len() as u32, nodes);
             let parts = BlockEntryParts {
                 id,
                 ordinal,
@@ -222,8 +231,10 @@ impl Core {
             })
             .collect();
         for moved in passed {
-            self.slot_mut(moved.group).group.apply_cursor(&moved);
+            let (number, reads) = (moved.group, self.slot(moved.group).group.reads());
+            self.slot_mut(number).group.apply_cursor(&moved);
             self.record_lazily(moved, None);
+            self.set_reads(number, reads);
         }
     }
 
@@ -238,7 +249,7 @@ impl Core {
             append_cost(entries, bytes) + (bytes + entries * REMEMBERED_COST) as u64 + passed + made
         };
         if run.counts.is_empty() {
-            return of(request.entries.len(), run.publish.bytes);
+            return of(request.entries.len(), run.publish.bytes) + once_cost(&run.publish) as u64;
         }
         let mut entries = &request.entries[..];
         let each = run.counts.iter().map(|count| {
@@ -253,7 +264,7 @@ impl Core {
     fn passed_cost(&self, stream: StreamNumber) -> u64 {
         let Some(slot) = self.streams.get(&stream) else { return 0 };
         let beyond = |number: &&GroupNumber| self.groups.get(number).is_some_and(|g| g.group.cursor > slot.stream.last);
-        slot.groups.values().filter(beyond).count() as u64 * 128
+        slot.groups.values().filter(beyond).count() as u64 * 192
     }
 
     fn remember(
@@ -282,6 +293,22 @@ impl Core {
         }
     }
 
+    fn remember_once(&mut self, record: OnceRemembered) {
+        if let Some(slot) = self.streams.get_mut(&record.stream) {
+            slot.stream.once.remember(&record);
+            slot.stream.once.count_added();
+        }
+        self.record_lazily(record, None);
+    }
+
+    /// Counts a request that was appended before, where it is to be appended once.
+    pub(super) fn count_once_duplicate(&mut self, prepared: &PreparedPublish) {
+        let Publish { stream, once: Some(_), .. } = &prepared.request else { return };
+        if let Some(slot) = self.names.get(stream).and_then(|number| self.streams.get_mut(number)) {
+            slot.stream.once.count_duplicate();
+        }
+    }
+
     /// Makes the stream of a record that was planned.
     pub(super) fn apply_stream_created(&mut self, record: StreamCreated) {
         let view = StreamView::new(record.name.clone(), record.stream);
@@ -290,7 +317,9 @@ impl Core {
             slot.dirty = self.number;
         }
         self.commit.show(Show::Created(view));
+        let number = record.stream;
         self.record(record, None);
+        self.begin_once(number);
     }
 }
 
@@ -400,6 +429,8 @@ fn all_duplicates(events: &[(Option<String>, Option<EntryId>)]) -> Published {
 
 /// What a remembered event id takes beside its bytes.
 const REMEMBERED_COST: usize = 24;
+/// What a request that is to be appended once takes beside the bytes of its names.
+const ONCE_COST: usize = 96;
 /// What a new stream takes beside its name.
 const NEW_STREAM_COST: u64 = 512;
 
@@ -412,7 +443,14 @@ fn publish_cost(
     let id_bytes = |id: &Option<String>| id.as_ref().map_or(0, String::len);
     let remembered: usize = events.map_or(0, |e| e.iter().map(|(id, _)| id_bytes(id) + REMEMBERED_COST).sum());
     let create = create.map_or(0, |c| c.name.as_str().len() + NEW_STREAM_COST as usize);
-    append_cost(prepared.request.entries.len(), prepared.bytes) + (remembered + create) as u64
+    let once = once_cost(prepared);
+    append_cost(prepared.request.entries.len(), prepared.bytes) + (remembered + create + once) as u64
+}
+
+/// What the name of a request takes that is to be appended once.
+fn once_cost(prepared: &PreparedPublish) -> usize {
+    let bytes = |once: &OnceName| once.producer.len() + once.name.len() + ONCE_COST;
+    prepared.request.once.as_ref().map_or(0, bytes)
 }
 
 /// Upper bound of the room that so many entries take, of so many bytes together.

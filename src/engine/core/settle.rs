@@ -1,12 +1,11 @@
-//! Settling: acknowledge (and publish what came of it), negatively acknowledge, extend, claim, give back.
+//! Settling: acknowledge (and publish what came of it), negatively acknowledge, extend, give back.
 
-use super::deliver::Handover;
 use super::publish::PublishPlan;
 use super::streams::ADMIN_COST;
 use super::{Admit, Core};
 use crate::clock::Now;
-use crate::engine::api::{Claim, Holder, NackAction, Published, Settled};
-use crate::engine::command::{ClaimAnswer, GroupKey, PreparedPublish};
+use crate::engine::api::{Holder, NackAction, Published, Settled};
+use crate::engine::command::{GroupKey, PreparedPublish};
 use crate::engine::reply::Reply;
 use crate::error::{Error, Reason, Result};
 use crate::faults::Fault;
@@ -72,7 +71,10 @@ impl Core {
         let mut created = 0;
         for (request, plan) in publish.into_iter().zip(plans) {
             published.push(match plan {
-                PublishPlan::Duplicate(published) => published,
+                PublishPlan::Duplicate(published) => {
+                    self.count_once_duplicate(&request);
+                    published
+                }
                 PublishPlan::Append(mut plan) => {
                     // Each was planned as if it were the only one to make a stream.
                     created += u64::from(plan.shift_new_stream(created));
@@ -119,7 +121,7 @@ impl Core {
     }
 
     /// Where one entry's end lets another go out, the other waits until the end is durable.
-    fn mark_if_ordered(&mut self, number: GroupNumber) {
+    pub(super) fn mark_if_ordered(&mut self, number: GroupNumber) {
         if self.slot(number).group.settings.dispatch != Dispatch::Shared {
             self.mark_group(number);
         }
@@ -158,7 +160,7 @@ impl Core {
         let buries = matches!(action, NackAction::DeadLetter { .. });
         match self.try_nack(key, ids, holder, action, now) {
             // Whoever gives an entry up finds it among the dead letters once that is answered.
-            Ok((number, settled)) if buries && settled.done > 0 => {
+            Ok((number, settled)) if buries && settled.done > 0 && self.together.is_none() => {
                 self.slot_mut(number).letter_replies.push(Box::new(move || reply.send(Ok(settled))));
             }
             Ok((_, settled)) => self.answer(reply, Ok(settled)),
@@ -233,36 +235,6 @@ impl Core {
             self.dispatch(number, now);
         }
         Ok(Settled { done, not_pending: plan.not_pending, not_owned: plan.not_owned, published: Vec::new() })
-    }
-
-    pub(super) fn claim(&mut self, request: Claim, reply: Reply<ClaimAnswer>, now: Now) {
-        let result = self.try_claim(&request, now);
-        self.answer_or_refuse(reply, result);
-    }
-
-    fn try_claim(&mut self, request: &Claim, now: Now) -> Result<ClaimAnswer> {
-        self.check_open()?;
-        let key = GroupKey { stream: request.stream.clone(), group: request.group.clone() };
-        let number = self.group_number(&key)?;
-        let consumer = self.ensure_consumer(number, &request.consumer, now)?;
-        let idle_min_ms = request.idle_min.as_millis() as u64;
-        let group = &self.slot(number).group;
-        let (found, next) =
-            group.plan_claim(&request.ids, request.from, request.entries_max, idle_min_ms, now.engine_ms);
-        let stream = &self.streams[&group.stream].stream;
-        let (taken, lost): (Vec<_>, Vec<_>) = found.into_iter().partition(|what| stream.exists(what.id));
-        let gone: Vec<EntryId> = lost.iter().map(|what| what.id).collect();
-        let cursor = (group.cursor, group.cursor_ordinal);
-        let lease_ms = group.settings.ack_wait_ms;
-        self.admit(ADMIN_COST + 64 * (taken.len() + gone.len()) as u64, Admit::Shrinking)?;
-        self.settle(number, gone.iter().map(|id| IdRange::one(*id)).collect(), SettledAs::Gone);
-        let delivery = self.take_delivery_number();
-        let grants =
-            self.hand_over(number, &taken, Handover { consumer, delivery, lease_ms, no_ack: false }, cursor, now);
-        // A claim moves entries between consumers on purpose: its answer says so durably.
-        self.commit.require_sync();
-        self.dispatch(number, now);
-        Ok(ClaimAnswer { grants, gone, next })
     }
 }
 

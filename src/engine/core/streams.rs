@@ -11,12 +11,15 @@ use crate::engine::reply::Reply;
 use crate::engine::retention::Retained;
 use crate::engine::view::StreamView;
 use crate::error::{Error, Reason, Result};
-use crate::format::record::{DeletedEntry, EntriesDeleted, StreamDeleted, StreamUpdated, Trimmed};
+use crate::format::record::{DeletedEntry, EntriesDeleted, StreamDeleted, StreamRenamed, StreamUpdated, Trimmed};
 use crate::stream::Stream;
 use crate::types::{EntryId, Retention, StreamName, StreamNumber, StreamSettings};
 
 /// Upper bound of what a small administrative command writes, names and settings included.
 pub(super) const ADMIN_COST: u64 = 8192;
+
+/// Upper bound of what one of several deleted streams writes.
+const DELETED_COST: u64 = 40;
 
 impl Core {
     /// Takes a stream into the maps; in replay, too.
@@ -32,6 +35,7 @@ impl Core {
     pub(crate) fn forget_stream(&mut self, number: StreamNumber) -> Option<StreamSlot> {
         let slot = self.streams.remove(&number)?;
         self.names.remove(&slot.stream.name);
+        self.forget_expiry(&slot.stream);
         for group in slot.groups.values() {
             self.forget_group(*group);
         }
@@ -82,8 +86,10 @@ impl Core {
             first: None,
             last: stream.last,
             appended: stream.appended,
+            added: stream.added(),
             deleted_max: stream.deleted_max,
             created_ms: stream.created_ms,
+            expires_ms: stream.expires_ms,
             groups: slot.groups.keys().cloned().collect(),
         }
     }
@@ -103,7 +109,7 @@ impl Core {
         Ok(self.describe_stream(number))
     }
 
-    fn change_stream(&mut self, number: StreamNumber, change: impl FnOnce(&mut Stream)) {
+    pub(super) fn change_stream(&mut self, number: StreamNumber, change: impl FnOnce(&mut Stream)) {
         let commit = self.commit_number();
         if let Some(slot) = self.streams.get_mut(&number) {
             change(&mut slot.stream);
@@ -120,11 +126,72 @@ impl Core {
         self.check_open()?;
         let number = self.stream_number(name)?;
         self.admit(ADMIN_COST, Admit::Shrinking)?;
+        self.apply_stream_deleted(number);
+        Ok(())
+    }
+
+    pub(super) fn delete_streams(&mut self, names: &[StreamName], reply: Reply<u64>) {
+        let result = self.try_delete_streams(names);
+        self.answer_or_refuse(reply, result);
+    }
+
+    fn try_delete_streams(&mut self, names: &[StreamName]) -> Result<u64> {
+        self.check_open()?;
+        self.admit(ADMIN_COST + DELETED_COST * names.len() as u64, Admit::Shrinking)?;
+        self.commit.keep_together();
+        let mut deleted = 0;
+        for name in names {
+            if let Some(number) = self.names.get(name).copied() {
+                self.apply_stream_deleted(number);
+                deleted += 1;
+            }
+        }
+        Ok(deleted)
+    }
+
+    pub(super) fn apply_stream_deleted(&mut self, number: StreamNumber) {
         self.record(StreamDeleted { stream: number }, Some(number));
         if let Some(slot) = self.forget_stream(number) {
             self.commit.show(Show::Deleted(slot.view));
         }
-        Ok(())
+    }
+
+    pub(super) fn rename_stream(&mut self, name: &StreamName, to: StreamName, replace: bool, reply: Reply<bool>) {
+        let result = self.try_rename_stream(name, to, replace);
+        self.answer_or_refuse(reply, result);
+    }
+
+    fn try_rename_stream(&mut self, name: &StreamName, to: StreamName, replace: bool) -> Result<bool> {
+        self.check_open()?;
+        let number = self.stream_number(name)?;
+        let taken = self.names.get(&to).copied();
+        if taken.is_some() && !replace || taken == Some(number) {
+            return Ok(replace);
+        }
+        self.admit(2 * ADMIN_COST, Admit::Shrinking)?;
+        // Nobody is to find the name without a stream.
+        self.commit.keep_together();
+        if let Some(taken) = taken {
+            self.have_asked_again(taken);
+            self.apply_stream_deleted(taken);
+        }
+        self.end_waits(number);
+        self.change_stream(number, |_| ());
+        self.forget_view_together(number);
+        if let Some(view) = self.rename_in_maps(number, &to) {
+            self.commit.show(Show::Renamed(view, to.clone()));
+        }
+        self.record(StreamRenamed { stream: number, name: to }, Some(number));
+        Ok(true)
+    }
+
+    /// Gives a stream another name in the maps; in replay, too.
+    pub(crate) fn rename_in_maps(&mut self, number: StreamNumber, to: &StreamName) -> Option<Arc<StreamView>> {
+        let slot = self.streams.get_mut(&number)?;
+        let from = std::mem::replace(&mut slot.stream.name, to.clone());
+        self.names.remove(&from);
+        self.names.insert(to.clone(), number);
+        Some(Arc::clone(&slot.view))
     }
 
     pub(super) fn trim(&mut self, trim: &PreparedTrim, reply: Reply<bool>) {

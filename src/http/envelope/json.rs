@@ -13,8 +13,14 @@ use crate::error::{Error, Reason, Result};
 /// Deepest nesting of arrays and objects that is taken.
 pub(in crate::http) const JSON_DEPTH_MAX: usize = 128;
 
-/// Refuses text that nests deeper than [`JSON_DEPTH_MAX`]; says nothing else of whether it is JSON.
-pub(in crate::http) fn check_depth(text: &str) -> Result<()> {
+/// Refuses text that nests deeper than [`JSON_DEPTH_MAX`], or has a string that is no text; says nothing else of whether
+/// it is JSON.
+pub(in crate::http) fn check_text(text: &str) -> Result<()> {
+    check_depth(text)?;
+    check_surrogates(text)
+}
+
+fn check_depth(text: &str) -> Result<()> {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for byte in text.bytes() {
         match byte {
@@ -29,6 +35,25 @@ pub(in crate::http) fn check_depth(text: &str) -> Result<()> {
             return Err(Error::new(Reason::InvalidEvent, format!("JSON nests deeper than {JSON_DEPTH_MAX} levels"))
                 .with("max", JSON_DEPTH_MAX));
         }
+    }
+    Ok(())
+}
+
+/// Refuses escapes of one half of a character: what is kept as it stands must be text to whoever reads it.
+fn check_surrogates(text: &str) -> Result<()> {
+    let unit = |escape: &str| escape.strip_prefix("\\u")?.get(..4).and_then(|hex| u16::from_str_radix(hex, 16).ok());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let escape = &rest[at..];
+        let length = match unit(escape) {
+            Some(0xd800..0xdc00) if unit(&escape[6..]).is_some_and(|low| (0xdc00..0xe000).contains(&low)) => 12,
+            Some(half @ 0xd800..0xe000) => {
+                return Err(Error::new(Reason::InvalidEvent, format!("\\u{half:04x} is half of a character")));
+            }
+            Some(_) => 6,
+            None => 1 + escape[1..].chars().next().map_or(0, char::len_utf8),
+        };
+        rest = &escape[length..];
     }
     Ok(())
 }
@@ -133,9 +158,19 @@ mod tests {
     #[test]
     fn depth_is_bounded_and_strings_do_not_count() {
         let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
-        check_depth(&nested(JSON_DEPTH_MAX)).expect("at the limit");
-        assert_eq!(check_depth(&nested(JSON_DEPTH_MAX + 1)).expect_err("beyond").reason(), Reason::InvalidEvent);
-        check_depth(&format!("\"{}\\\"{}\"", "[".repeat(500), "{".repeat(500))).expect("only text");
+        check_text(&nested(JSON_DEPTH_MAX)).expect("at the limit");
+        assert_eq!(check_text(&nested(JSON_DEPTH_MAX + 1)).expect_err("beyond").reason(), Reason::InvalidEvent);
+        check_text(&format!("\"{}\\\"{}\"", "[".repeat(500), "{".repeat(500))).expect("only text");
+    }
+
+    #[test]
+    fn a_string_is_text_to_whoever_reads_it() {
+        for text in [r#""\ud83d\ude00 \u00e9 \\udbde \n""#, "{}", "\\", r#""é\u""#] {
+            check_text(text).expect(text);
+        }
+        for text in [r#"{"a":"\udbde"}"#, r#""\ude00\ud83d""#, r#""\ud83d\u0041""#, r#""\\\ud83dx""#] {
+            assert_eq!(check_text(text).expect_err(text).reason(), Reason::InvalidEvent);
+        }
     }
 
     #[test]

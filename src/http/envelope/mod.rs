@@ -12,7 +12,7 @@ mod table;
 mod time;
 
 pub(super) use cloud_events::{batch as cloud_event_batch, binary as cloud_event_binary, structured as cloud_event};
-pub(super) use json::check_depth;
+pub(super) use json::check_text;
 pub(super) use native::{lines, objects, single};
 pub(super) use show::{SOURCE_DEFAULT, write_native};
 pub(super) use show_cloud::write_cloud_event;

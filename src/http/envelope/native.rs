@@ -53,7 +53,7 @@ pub(in crate::http) fn lines(body: &Bytes, source: &str) -> Result<Vec<NewEntry>
 
 fn line_event(body: &Bytes, line: &[u8], source: &str) -> Result<NewEntry> {
     let line = std::str::from_utf8(line).map_err(|_| Error::new(Reason::InvalidEvent, "is not UTF-8"))?;
-    super::check_depth(line)?;
+    super::check_text(line)?;
     let whole: &RawValue = serde_json::from_str(line).map_err(malformed)?;
     event(body, whole.get(), source)
 }
@@ -109,7 +109,7 @@ fn copies(text: &str) -> Result<Copies<'_>> {
 pub(super) fn text(body: &[u8]) -> Result<&str> {
     let text = std::str::from_utf8(body)
         .map_err(|e| Error::new(Reason::InvalidEvent, format!("is not UTF-8 from byte {}", e.valid_up_to())))?;
-    super::check_depth(text)?;
+    super::check_text(text)?;
     Ok(text)
 }
 

@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 
+use super::once::Once;
+use super::remove::policy;
 use crate::access::Permission;
-use crate::engine::{Publish, Trim, TrimTo};
+use crate::engine::{Publish, References, Trim, TrimTo};
 use crate::error::Reason;
 use crate::format::fields;
 use crate::resp::args::{Args, int};
@@ -11,16 +13,21 @@ use crate::resp::ids;
 use crate::resp::refusal::Refusal;
 use crate::resp::reply::Reply;
 use crate::resp::session::Session;
-use crate::types::StreamName;
+use crate::types::{EntryId, IdRequest, StreamName};
 
-/// Entries that an approximate trim may leave beyond its threshold: those of a node, as Redis has them by default.
-const NODE_ENTRIES: u64 = 100;
+/// The most entries that an approximate trim takes, unless it says how many: those of so many nodes, within these bounds.
+const LIMIT_NODES: u64 = 100;
+const LIMIT_MAX: u64 = 1_000_000;
+const LIMIT_WITHOUT_NODES: u64 = 10_000;
 
 /// What XADD and XTRIM are told to take away.
 #[derive(Clone, Copy, Debug)]
 struct Trimming {
     to: TrimTo,
     approximate: bool,
+    /// Entries that an approximate one takes at most, where that is told; zero for any number.
+    limit: Option<u64>,
+    references: References,
 }
 
 /// An XADD, read.
@@ -40,34 +47,43 @@ impl Session {
     /// Reads an XADD: key, options up to the first word that is none, id, fields with values.
     pub(in crate::resp) fn parse_add(&self, mut args: Args<'_>) -> Result<Add, Refusal> {
         let key = args.next()?;
-        let (mut create, mut options) = (true, TrimOptions::default());
+        let (mut create, mut options, mut once) = (true, TrimOptions::default(), None);
         loop {
             if args.next_is("nomkstream") {
                 create = false;
+            } else if let Some(taken) = Once::take(&mut args, once.as_ref())? {
+                once = Some(taken);
             } else if !options.take(&mut args)? {
                 break;
             }
         }
         let id = args.next().map_err(|_| Refusal::arity("xadd"))?;
         let ids = ids::requested(id)?;
+        if once.is_some() {
+            Once::check_ids(ids)?;
+        }
         let fields = args.rest();
         if fields.is_empty() || !fields.len().is_multiple_of(2) {
             return Err(Refusal::arity("xadd"));
         }
+        if ids == IdRequest::Exact(EntryId::ZERO) {
+            return Err(Refusal::new("ERR The ID specified in XADD must be greater than 0-0"));
+        }
+        let once = once.map(|once| once.name(fields));
         let stream = self.stream(key, Permission::Publish)?;
         let entry = fields::encode(fields.chunks_exact(2).map(|pair| (&pair[0][..], &pair[1][..])))?;
-        let publish = Publish { ids, create_stream: Some(create), ..Publish::new(stream, vec![entry]) };
+        let publish = Publish { ids, once, create_stream: Some(create), ..Publish::new(stream, vec![entry]) };
         Ok(Add { publish, trimming: options.finish()? })
     }
 
     pub(in crate::resp) async fn add(&self, args: Args<'_>) -> Result<Reply, Refusal> {
         let Add { publish, trimming } = self.parse_add(args)?;
         let stream = publish.stream.clone();
-        let reply = added(self.engine.publish(publish).await)?;
-        if let Some(trimming) = trimming
-            && reply != Reply::Null
-        {
-            self.trim_to(&stream, trimming).await?;
+        let published = self.engine.publish(publish).await;
+        let is_new = published.as_ref().is_ok_and(|published| !published.duplicate);
+        let reply = added(published)?;
+        if let Some(trimming) = trimming.filter(|_| is_new) {
+            self.trim_after(&stream, trimming).await?;
         }
         Ok(reply)
     }
@@ -88,26 +104,61 @@ impl Session {
 
     /// Trims, and answers how many entries went.
     async fn trim_to(&self, stream: &StreamName, trimming: Trimming) -> Result<u64, Refusal> {
-        if let (true, TrimTo::KeepEntries(keep)) = (trimming.approximate, trimming.to) {
-            let length = match self.engine.stream_counts(stream).await {
-                Err(error) if error.reason() == Reason::StreamNotFound => return Ok(0),
-                info => info?.length,
+        if trimming.references != References::Keep {
+            // Each entry is looked at, so that nothing is to be had from whole nodes.
+            let dropped_max = if trimming.approximate { self.limit_of(trimming) } else { u64::MAX };
+            let trimmed = self.engine.trim_by_references(stream, trimming.to, trimming.references, dropped_max).await;
+            return match trimmed {
+                Err(error) if error.reason() == Reason::StreamNotFound => Ok(0),
+                trimmed => Ok(trimmed?),
             };
-            if length < keep.saturating_add(NODE_ENTRIES) {
-                return Ok(0);
-            }
         }
         let trim = Trim { stream: stream.clone(), to: trimming.to, dry_run: false };
-        match self.engine.trim(trim).await {
+        let trimmed = if trimming.approximate {
+            self.engine.trim_nodes(trim, self.limit_of(trimming)).await
+        } else {
+            self.engine.trim(trim).await
+        };
+        match trimmed {
             Err(error) if error.reason() == Reason::StreamNotFound => Ok(0),
             trimmed => Ok(trimmed?.entries),
         }
     }
 
+    /// Trims after an XADD. What an approximate trim may put off is put off until there is a whole node more than asked
+    /// for, so that not each XADD looks at the stream's entries.
+    async fn trim_after(&self, stream: &StreamName, trimming: Trimming) -> Result<(), Refusal> {
+        let by_nodes = trimming.approximate && trimming.references == References::Keep;
+        if let (true, TrimTo::KeepEntries(keep)) = (by_nodes, trimming.to) {
+            let node = self.engine.node_limits().entries;
+            let length = self.engine.stream_counts(stream).await?.length;
+            if keep > 0 && length < keep.saturating_add(node) {
+                return Ok(());
+            }
+        }
+        self.trim_to(stream, trimming).await.map(drop)
+    }
+
+    /// Entries that an approximate trim takes at most.
+    fn limit_of(&self, trimming: Trimming) -> u64 {
+        match trimming.limit {
+            Some(0) => u64::MAX,
+            Some(limit) => limit,
+            None => match self.engine.node_limits().entries.saturating_mul(LIMIT_NODES) {
+                0 => LIMIT_WITHOUT_NODES,
+                limit => limit.min(LIMIT_MAX),
+            },
+        }
+    }
+
     pub(in crate::resp) async fn delete_entries(&self, mut args: Args<'_>) -> Result<Reply, Refusal> {
         let key = args.next()?;
-        let ids = args.rest().iter().map(|id| ids::strict(id, 0)).collect::<Result<Vec<_>, _>>()?;
         let stream = self.stream(key, Permission::Admin)?;
+        // Where there is no such key, ids are not looked at.
+        if !self.engine.has_stream(&stream) {
+            return Ok(Reply::Int(0));
+        }
+        let ids = args.rest().iter().map(|id| ids::strict(id, 0)).collect::<Result<Vec<_>, _>>()?;
         match self.engine.delete_entries(&stream, ids).await {
             Err(error) if error.reason() == Reason::StreamNotFound => Ok(Reply::Int(0)),
             deleted => Ok(Reply::count(deleted?)),
@@ -129,12 +180,21 @@ pub(in crate::resp) fn added(published: crate::error::Result<crate::engine::Publ
 struct TrimOptions {
     to: Option<TrimTo>,
     approximate: bool,
-    limit: bool,
+    limit: Option<u64>,
+    references: Option<References>,
 }
 
 impl TrimOptions {
     /// Takes an option, where the next word begins one.
     fn take(&mut self, args: &mut Args<'_>) -> Result<bool, Refusal> {
+        if let Some(references) = policy(args) {
+            let is_first = self.references.replace(references).is_none();
+            return if is_first { Ok(true) } else { Err(Refusal::syntax()) };
+        }
+        // A last word is no option that wants another.
+        if args.rest().len() < 2 {
+            return Ok(false);
+        }
         let by_length = args.next_is("maxlen");
         if by_length || args.next_is("minid") {
             if matches!(self.to, Some(TrimTo::KeepEntries(_))) != by_length && self.to.is_some() {
@@ -142,8 +202,9 @@ impl TrimOptions {
                     "ERR syntax error, MAXLEN and MINID options at the same time are not compatible",
                 ));
             }
-            self.approximate = args.next_is("~");
-            if !self.approximate {
+            let more = args.rest().len() > 1;
+            self.approximate = more && args.next_is("~");
+            if more && !self.approximate {
                 args.next_is("=");
             }
             let threshold = args.next()?;
@@ -151,10 +212,8 @@ impl TrimOptions {
             return Ok(true);
         }
         if args.next_is("limit") {
-            if args.int()? < 0 {
-                return Err(Refusal::new("ERR The LIMIT argument must be >= 0."));
-            }
-            self.limit = true;
+            let limit = u64::try_from(args.int()?);
+            self.limit = Some(limit.map_err(|_| Refusal::new("ERR The LIMIT argument must be >= 0."))?);
             return Ok(true);
         }
         Ok(false)
@@ -162,13 +221,18 @@ impl TrimOptions {
 
     fn finish(self) -> Result<Option<Trimming>, Refusal> {
         match self.to {
-            None if self.limit => {
+            None if self.limit.is_some() => {
                 Err(Refusal::new("ERR syntax error, LIMIT cannot be used without specifying a trimming strategy"))
             }
-            Some(_) if self.limit && !self.approximate => {
+            Some(_) if self.limit.is_some() && !self.approximate => {
                 Err(Refusal::new("ERR syntax error, LIMIT cannot be used without the special ~ option"))
             }
-            to => Ok(to.map(|to| Trimming { to, approximate: self.approximate })),
+            to => Ok(to.map(|to| Trimming {
+                to,
+                approximate: self.approximate,
+                limit: self.limit,
+                references: self.references.unwrap_or_default(),
+            })),
         }
     }
 }

@@ -50,27 +50,43 @@ impl Session {
     }
 
     async fn create_group(&self, stream: StreamName, group: GroupName, mut args: Args<'_>) -> Result<Reply, Failed> {
-        let start = start(args.next()?, false)?;
-        let mut create_stream = false;
+        let start_text = args.next()?;
+        let (mut create_stream, mut reads) = (false, None);
         while !args.is_empty() {
             if args.next_is("mkstream") {
                 create_stream = true;
             } else {
-                entries_read(&mut args)?;
+                reads = entries_read(&mut args, "CREATE")?;
             }
         }
+        if !create_stream && !self.engine.has_stream(&stream) {
+            return Err(Refusal::new(NEEDS_KEY).into());
+        }
+        let start = start(start_text, false)?;
         let settings = GroupSettings::by_hand();
-        self.engine.create_group(CreateGroup { stream, group, start, settings, create_stream }).await?;
+        let create = CreateGroup { stream, group, start, settings, create_stream };
+        self.engine.create_group_counted(create, reads).await?;
         Ok(Reply::OK)
     }
 
     async fn set_id(&self, stream: &StreamName, group: &GroupName, mut args: Args<'_>) -> Result<Reply, Failed> {
-        let start = start(args.next()?, true)?;
+        let start_text = args.next()?;
+        let mut reads = None;
         while !args.is_empty() {
-            entries_read(&mut args)?;
+            reads = entries_read(&mut args, "SETID")?;
         }
-        self.engine.seek_group(stream, group, start, false).await?;
+        // That there is no such group is told whatever the id is.
+        self.check_group(stream, group).await?;
+        let start = start(start_text, true)?;
+        self.engine.seek_group_counted(stream, group, start, reads, false).await?;
         Ok(Reply::OK)
+    }
+
+    /// Fails where there is no such group, without a look at what it holds.
+    pub(super) async fn check_group(&self, stream: &StreamName, group: &GroupName) -> crate::error::Result<()> {
+        let info = self.engine.stream_counts(stream).await?;
+        let missing = || crate::error::Error::group_not_found(stream, group);
+        info.groups.contains(group).then_some(()).ok_or_else(missing)
     }
 
     async fn destroy_group(&self, stream: &StreamName, group: &GroupName) -> Result<Reply, Failed> {
@@ -98,7 +114,7 @@ impl Session {
         mut args: Args<'_>,
     ) -> Result<Reply, Failed> {
         let consumer = ConsumerName::from_bytes(args.next()?)?;
-        match self.engine.remove_consumer(stream, group, &consumer).await {
+        match self.engine.drop_consumer(stream, group, &consumer).await {
             Err(error) if error.reason() == Reason::ConsumerNotFound => Ok(Reply::Int(0)),
             removed => Ok(Reply::count(removed?)),
         }
@@ -141,13 +157,18 @@ fn start(id: &[u8], lenient: bool) -> Result<StartAt, Refusal> {
     }
 }
 
-/// `ENTRIESREAD n`, which is checked and not needed: the group's place is counted exactly.
-fn entries_read(args: &mut Args<'_>) -> Result<(), Refusal> {
-    if !args.next_is("entriesread") {
-        return Err(Refusal::syntax());
+/// `ENTRIESREAD n`: how many entries the group counts as read; not known where that is -1.
+fn entries_read(args: &mut Args<'_>, subcommand: &str) -> Result<Option<u64>, Refusal> {
+    if args.rest().len() < 2 || !args.next_is("entriesread") {
+        return Err(Refusal::new(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try XGROUP HELP."
+        )));
     }
-    if args.int()? < -1 {
-        return Err(Refusal::new("ERR value for ENTRIESREAD must be positive or -1"));
+    match args.int()? {
+        -1 => Ok(None),
+        count => {
+            let count = u64::try_from(count);
+            count.map(Some).map_err(|_| Refusal::new("ERR value for ENTRIESREAD must be positive or -1"))
+        }
     }
-    Ok(())
 }

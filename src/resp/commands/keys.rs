@@ -1,7 +1,6 @@
 //! Commands about keys: every key is a stream.
 
 use crate::access::{Permission, glob_matches};
-use crate::error::Reason;
 use crate::resp::args::Args;
 use crate::resp::refusal::Refusal;
 use crate::resp::reply::Reply;
@@ -11,6 +10,8 @@ use crate::types::StreamName;
 /// Names that a scan gives at a time, unless told otherwise, and at most.
 const SCAN_DEFAULT: i64 = 10;
 const SCAN_MAX: i64 = 10_000;
+/// Streams that a flush deletes in one commit.
+const DELETED_AT_ONCE: usize = 100_000;
 
 impl Session {
     pub(in crate::resp) fn dbsize(&self) -> Result<Reply, Refusal> {
@@ -20,15 +21,27 @@ impl Session {
     pub(in crate::resp) async fn delete(&self, args: Args<'_>) -> Result<Reply, Refusal> {
         let names = args.rest().iter().map(|key| self.stream(key, Permission::Admin));
         let names = names.collect::<Result<Vec<_>, _>>()?;
-        let mut deleted = 0;
-        for name in names {
-            match self.engine.delete_stream(&name).await {
-                Ok(()) => deleted += 1,
-                Err(error) if error.reason() == Reason::StreamNotFound => {}
-                Err(error) => return Err(error.into()),
-            }
+        Ok(Reply::count(self.engine.delete_streams(names).await?))
+    }
+
+    /// `FLUSHALL [ASYNC | SYNC]`, and FLUSHDB, for there is one database: every stream is deleted.
+    pub(in crate::resp) async fn flush(&self, mut args: Args<'_>) -> Result<Reply, Refusal> {
+        let _ = args.next_is("async") || args.next_is("sync");
+        args.end()?;
+        let names = self.visible();
+        names.iter().try_for_each(|name| self.may(Permission::Admin, name.as_str()))?;
+        for names in names.chunks(DELETED_AT_ONCE) {
+            self.engine.delete_streams(names.to_vec()).await?;
         }
-        Ok(Reply::Int(deleted))
+        Ok(Reply::OK)
+    }
+
+    /// `RENAME key newkey`, in the place of what has that name, and RENAMENX, where nothing has.
+    pub(in crate::resp) async fn rename(&self, mut args: Args<'_>, replace: bool) -> Result<Reply, Refusal> {
+        let from = self.stream(args.next()?, Permission::Admin)?;
+        let to = self.stream(args.next()?, Permission::Admin)?;
+        let is_done = self.engine.rename_stream(&from, to, replace).await?;
+        Ok(if replace { Reply::OK } else { Reply::Int(i64::from(is_done)) })
     }
 
     pub(in crate::resp) fn exists(&self, args: Args<'_>) -> Result<Reply, Refusal> {

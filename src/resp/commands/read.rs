@@ -6,18 +6,22 @@ use bytes::Bytes;
 use futures::future::select_all;
 
 use crate::access::Permission;
-use crate::engine::{Read, TailFrom};
+use crate::engine::{Page, Read, TailFrom};
 use crate::error::Reason;
 use crate::limits::{PAGE_BYTES_DEFAULT, PAGE_ENTRIES_MAX};
 use crate::resp::args::{Args, int};
 use crate::resp::refusal::Refusal;
-use crate::resp::reply::Reply;
+use crate::resp::reply::{Protocol, Reply};
+use crate::resp::room::Share;
 use crate::resp::session::Session;
 use crate::resp::{entries, ids};
 use crate::types::{EntryId, IdRange, StoredEntry, StreamName};
 
-/// How often it is looked whether a stream that is waited for exists by now.
-const LOOK_FOR_STREAM: Duration = Duration::from_millis(50);
+/// What an entry takes beside its bytes when it is written, about.
+const ENTRY_BYTES: usize = 64;
+
+/// What waiting for one stream takes.
+const WAIT_BYTES: usize = 1 << 10;
 
 /// Bytes of entries that one reply holds at most: nobody's question may take the server's memory.
 const REPLY_BYTES_MAX: usize = 64 << 20;
@@ -76,7 +80,38 @@ pub(super) async fn within<T>(wait: Duration, work: impl Future<Output = T>) -> 
     if wait.is_zero() { Some(work.await) } else { tokio::time::timeout(wait, work).await.ok() }
 }
 
+/// What one reply may hold, and what it holds of the room of all connections.
+pub(super) struct Budget {
+    share: Share,
+    bytes: usize,
+}
+
+impl Budget {
+    /// Takes so many bytes more; refused where all connections together have no room for them.
+    pub(super) fn take(&mut self, bytes: usize) -> Result<(), Refusal> {
+        self.bytes += bytes;
+        Ok(self.share.hold(self.bytes)?)
+    }
+
+    /// Counts so many bytes that are there already, whether there is room or not.
+    pub(super) fn note(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    /// Whether the reply holds as much as it may.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.bytes >= REPLY_BYTES_MAX
+    }
+}
+
 impl Session {
+    /// What a command that waits for so many streams holds of the room of all connections.
+    pub(super) fn room_to_wait(&self, streams: usize) -> Result<Share, Refusal> {
+        let share = self.port.room.share();
+        share.hold(streams * WAIT_BYTES)?;
+        Ok(share)
+    }
+
     pub(in crate::resp) async fn length(&self, mut args: Args<'_>) -> Result<Reply, Refusal> {
         let stream = self.stream(args.next()?, Permission::Read)?;
         match self.engine.stream_counts(&stream).await {
@@ -88,6 +123,7 @@ impl Session {
     pub(in crate::resp) async fn range(&self, mut args: Args<'_>, reverse: bool) -> Result<Reply, Refusal> {
         let key = args.next()?;
         let (one, other) = (args.next()?, args.next()?);
+        let range = if reverse { ids::interval(other, one)? } else { ids::interval(one, other)? };
         let mut count = None;
         while !args.is_empty() {
             if !args.next_is("count") {
@@ -95,7 +131,6 @@ impl Session {
             }
             count = Some(args.int()?);
         }
-        let range = if reverse { ids::interval(other, one)? } else { ids::interval(one, other)? };
         let stream = self.stream(key, Permission::Read)?;
         if !self.engine.has_stream(&stream) {
             return Ok(Reply::Array(Vec::new()));
@@ -106,41 +141,78 @@ impl Session {
             None => usize::MAX,
         };
         let Some(range) = range else { return Ok(Reply::Array(Vec::new())) };
-        let (found, is_all) = self.entries(&stream, range, reverse, count).await?;
+        let mut budget = self.budget();
+        let (reply, is_all) = self.gather(&stream, range, reverse, count, &mut budget).await?;
         if !is_all {
             return Err(Refusal::new("ERR the reply would be larger than 64 MiB: ask for fewer entries with COUNT"));
         }
-        Ok(Reply::Array(found.iter().map(entries::entry).collect()))
+        Ok(reply)
     }
 
-    /// The entries of a range, so many at most, and whether that is all that was asked for: what is too much for one
-    /// reply is left out. None where there is no such stream.
-    pub(super) async fn entries(
+    /// What one reply may hold.
+    pub(super) fn budget(&self) -> Budget {
+        Budget { share: self.port.room.share(), bytes: 0 }
+    }
+
+    /// The first entry of a stream, or the last.
+    pub(super) async fn end_entry(&self, stream: &StreamName, is_last: bool) -> Result<Option<StoredEntry>, Refusal> {
+        let page = self.page(stream, IdRange::ALL, is_last, 1).await?;
+        Ok(page.and_then(|page| page.entries.into_iter().next()))
+    }
+
+    /// A page of a stream; `None` where there is no such stream.
+    pub(super) async fn page(
+        &self,
+        stream: &StreamName,
+        range: IdRange,
+        reverse: bool,
+        count: usize,
+    ) -> Result<Option<Page>, Refusal> {
+        let (entries_max, bytes_max) = (count.min(PAGE_ENTRIES_MAX), PAGE_BYTES_DEFAULT);
+        let read = Read { stream: stream.clone(), range, reverse, entries_max, bytes_max, strict: false };
+        match self.engine.read(read).await {
+            Err(error) if error.reason() == Reason::StreamNotFound => Ok(None),
+            page => Ok(Some(page?)),
+        }
+    }
+
+    /// The entries of a range, so many at most, as they are written, and whether that is all that was asked for: what is
+    /// too much for one reply is left out. None where there is no such stream.
+    pub(super) async fn gather(
         &self,
         stream: &StreamName,
         mut range: IdRange,
         reverse: bool,
         count: usize,
-    ) -> Result<(Vec<StoredEntry>, bool), Refusal> {
-        let mut found: Vec<StoredEntry> = Vec::new();
-        let mut bytes = 0;
-        loop {
-            let entries_max = (count - found.len()).min(PAGE_ENTRIES_MAX);
-            let bytes_max = PAGE_BYTES_DEFAULT;
-            let read = Read { stream: stream.clone(), range, reverse, entries_max, bytes_max, strict: false };
-            let page = match self.engine.read(read).await {
-                Err(error) if error.reason() == Reason::StreamNotFound => return Ok((found, true)),
-                page => page?,
-            };
-            bytes += page.entries.iter().map(|entry| entry.bytes.len()).sum::<usize>();
-            found.extend(page.entries);
-            match page.next {
-                Some(_) if found.len() < count && bytes >= REPLY_BYTES_MAX => return Ok((found, false)),
-                Some(next) if found.len() < count && reverse => range.last = next,
-                Some(next) if found.len() < count => range.first = next,
-                _ => return Ok((found, true)),
+        budget: &mut Budget,
+    ) -> Result<(Reply, bool), Refusal> {
+        let (mut found, mut pieces, mut is_all) = (0, Vec::new(), true);
+        while let Some(page) = self.page(stream, range, reverse, count - found).await? {
+            let bytes: usize = page.entries.iter().map(|entry| entry.bytes.len() + ENTRY_BYTES).sum();
+            let mut written = Vec::with_capacity(bytes);
+            page.entries.iter().for_each(|entry| entries::entry(entry).write(Protocol::Resp2, &mut written));
+            found += page.entries.len();
+            budget.take(written.len())?;
+            pieces.push(written);
+            if page.next.is_some() && !self.is_lent {
+                // What the cache answers never waits: others are to be served in between.
+                tokio::task::yield_now().await;
             }
+            match page.next.filter(|_| found < count) {
+                Some(_) if budget.is_used_up() => is_all = false,
+                Some(next) if reverse => {
+                    range.last = next;
+                    continue;
+                }
+                Some(next) => {
+                    range.first = next;
+                    continue;
+                }
+                None => {}
+            }
+            break;
         }
+        Ok((Reply::Written(found, pieces), is_all))
     }
 
     pub(in crate::resp) async fn read(&self, mut args: Args<'_>, may_block: bool) -> Result<Reply, Refusal> {
@@ -157,15 +229,17 @@ impl Session {
             wanted.push((stream, after));
         }
         let block = options.block.filter(|_| may_block);
+        let _room = self.room_to_wait(if block.is_some() { wanted.len() } else { 0 })?;
         let reading = async {
             loop {
                 let reply = self.read_now(&wanted, options.count).await?;
                 if reply.is_some() || block.is_none() {
                     return Ok::<_, Refusal>(reply);
                 }
-                self.wait_for_any(&wanted).await;
+                self.wait_for_any(&wanted).await?;
             }
         };
+        let _wait = block.map(|_| self.client.wait());
         let reply = within(block.unwrap_or_default(), reading).await.transpose()?.flatten();
         Ok(reply.unwrap_or(Reply::NullArray))
     }
@@ -178,8 +252,8 @@ impl Session {
                 info => Ok(info?.last),
             },
             b"+" => {
-                let (last, _) = self.entries(stream, IdRange::ALL, true, 1).await?;
-                Ok(last.first().and_then(|entry| entry.id.prev()).unwrap_or_default())
+                let last = self.end_entry(stream, true).await?;
+                Ok(last.and_then(|entry| entry.id.prev()).unwrap_or_default())
             }
             b">" => Err(Refusal::new(
                 "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
@@ -190,41 +264,48 @@ impl Session {
 
     /// What there is after these ids; `None` where there is nothing at all.
     async fn read_now(&self, wanted: &[(StreamName, EntryId)], count: usize) -> Result<Option<Reply>, Refusal> {
-        let mut found = Vec::new();
+        let (mut found, mut budget) = (Vec::new(), self.budget());
         for (stream, after) in wanted {
             let Some(first) = after.next() else { continue };
             // What is left out comes with the next call.
-            let (entries, _) = self.entries(stream, IdRange { first, last: EntryId::MAX }, false, count).await?;
-            if !entries.is_empty() {
-                found.push((stream.as_str(), entries.iter().map(entries::entry).collect()));
+            if budget.is_used_up() {
+                break;
+            }
+            let range = IdRange { first, last: EntryId::MAX };
+            let (entries, _) = self.gather(stream, range, false, count, &mut budget).await?;
+            if !matches!(entries, Reply::Written(0, _)) {
+                found.push((stream.as_str(), entries));
             }
         }
         Ok((!found.is_empty()).then(|| self.by_stream(found)))
     }
 
     /// Entries by stream: pairs in version 2 of the protocol, a map in version 3.
-    pub(super) fn by_stream(&self, found: Vec<(&str, Vec<Reply>)>) -> Reply {
-        let found = found.into_iter().map(|(stream, entries)| (Reply::text(stream), Reply::Array(entries)));
+    pub(super) fn by_stream(&self, found: Vec<(&str, Reply)>) -> Reply {
+        let found = found.into_iter().map(|(stream, entries)| (Reply::text(stream), entries));
         match self.protocol {
-            crate::resp::reply::Protocol::Resp2 => {
+            Protocol::Resp2 => {
                 Reply::Array(found.map(|(stream, entries)| Reply::Array(vec![stream, entries])).collect())
             }
-            crate::resp::reply::Protocol::Resp3 => Reply::Map(found.collect()),
+            Protocol::Resp3 => Reply::Map(found.collect()),
         }
     }
 
     /// Waits until one of these streams may have more than it had.
-    async fn wait_for_any(&self, wanted: &[(StreamName, EntryId)]) {
+    async fn wait_for_any(&self, wanted: &[(StreamName, EntryId)]) -> Result<(), Refusal> {
         let waits = wanted.iter().map(|(stream, after)| {
             Box::pin(async move {
-                let tail = self.engine.tail(stream, TailFrom::After(*after)).await;
-                match tail {
-                    Ok(mut tail) => drop(tail.next(1, 1).await),
-                    Err(_) => tokio::time::sleep(LOOK_FOR_STREAM).await,
+                let more = match self.engine.tail(stream, TailFrom::After(*after)).await {
+                    Ok(mut tail) => tail.next(1, 1).await.map(drop),
+                    Err(error) => Err(error),
+                };
+                match more {
+                    Err(error) if error.reason() == Reason::StreamNotFound => self.engine.appears(stream).await,
+                    more => more,
                 }
             })
         });
-        select_all(waits).await;
+        Ok(select_all(waits).await.0?)
     }
 }
 
@@ -232,7 +313,7 @@ impl Session {
 fn only_of_groups(option: &[u8]) -> Refusal {
     let option = String::from_utf8_lossy(option).to_ascii_uppercase();
     match &option[..] {
-        "GROUP" | "NOACK" => {
+        "GROUP" | "NOACK" | "CLAIM" => {
             Refusal::new(format!("ERR The {option} option is only supported by XREADGROUP. You called XREAD instead."))
         }
         _ => Refusal::syntax(),
