@@ -27,6 +27,18 @@ impl<'a> Unit<'a> {
         let from_now = !matches!(command, "expireat" | "pexpireat" | "expiretime" | "pexpiretime");
         Self { command, ms, from_now }
     }
+
+    /// The wall time that a command names; 0 where that is not after `now_ms`: the engine judges by the time at which its
+    /// round began, which may be a little before, and would keep what is to go at once.
+    fn at_ms(self, time: &[u8], now_ms: u64) -> Result<u64, Refusal> {
+        let time = crate::resp::args::int(time).ok_or_else(Refusal::not_an_integer)?;
+        let now_ms = now_ms as i64;
+        let since_ms = if self.from_now { now_ms } else { 0 };
+        let at_ms = time.checked_mul(self.ms).and_then(|ms| ms.checked_add(since_ms));
+        let at_ms =
+            at_ms.ok_or_else(|| Refusal::new(format!("ERR invalid expire time in '{}' command", self.command)))?;
+        Ok(if at_ms > now_ms { at_ms as u64 } else { 0 })
+    }
 }
 
 impl Session {
@@ -34,13 +46,9 @@ impl Session {
     pub(in crate::resp) async fn expire(&self, mut args: Args<'_>, unit: Unit<'_>) -> Result<Reply, Refusal> {
         let (key, time) = (args.next()?, args.next()?);
         let condition = condition(args)?;
-        let time = crate::resp::args::int(time).ok_or_else(Refusal::not_an_integer)?;
-        let now_ms = if unit.from_now { self.clock.now().wall_ms as i64 } else { 0 };
-        let at_ms = time.checked_mul(unit.ms).and_then(|ms| ms.checked_add(now_ms));
-        let at_ms =
-            at_ms.ok_or_else(|| Refusal::new(format!("ERR invalid expire time in '{}' command", unit.command)))?;
+        let at_ms = unit.at_ms(time, self.clock.now().wall_ms)?;
         let stream = self.stream(key, Permission::Admin)?;
-        let to = SetExpiry { at_ms: Some(at_ms.max(0) as u64), ..condition };
+        let to = SetExpiry { at_ms: Some(at_ms), ..condition };
         Ok(Reply::Int(i64::from(self.engine.set_expiry(&stream, to).await?)))
     }
 
@@ -91,4 +99,16 @@ fn condition(mut args: Args<'_>) -> Result<SetExpiry, Refusal> {
     }
     condition.had = (nx || xx).then_some(xx);
     Ok(condition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_passed_has_passed_by_every_clock() {
+        let at = |command, time: &[u8]| Unit::of(command).at_ms(time, 5000).unwrap();
+        assert_eq!([at("expire", b"0"), at("pexpire", b"0"), at("pexpire", b"-1"), at("expireat", b"5")], [0; 4]);
+        assert_eq!([at("pexpire", b"1"), at("expire", b"1"), at("pexpireat", b"5001")], [5001, 6000, 5001]);
+    }
 }
