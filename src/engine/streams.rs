@@ -108,7 +108,7 @@ impl Engine {
         *self.0.shared.once_settings.lock() = settings;
     }
 
-    /// Sets when a stream goes by itself, with its entries and groups: then or within the second after, and also where
+    /// Sets when a stream goes by itself, with its entries and groups: then or soon after, and also where
     /// the engine stopped meanwhile. It goes at once where that time has come. Answers whether it was set: not where there
     /// is no such stream or the condition does not hold.
     pub async fn set_expiry(&self, name: &StreamName, to: SetExpiry) -> Result<bool> {

@@ -262,7 +262,7 @@ impl Runner {
     }
 
     fn wait(&mut self, now: Now) {
-        let timer = self.core.next_timer().map(|due| Duration::from_millis(due.saturating_sub(now.engine_ms)));
+        let timer = self.core.next_timer(now).map(|due| Duration::from_millis(due.saturating_sub(now.engine_ms)));
         let timeout = timer.unwrap_or(WAIT_MAX).min(WAIT_MAX);
         if !self.takes_commands() {
             // Only the log can make room.

@@ -1,5 +1,6 @@
 //! Streams: publish, read, tail, trim, delete, deduplicate, over restarts.
 
+use synapse::clock::{Clock, SystemClock};
 use synapse::engine::{
     Expected, Gathered, ProducerSequence, Publish, Published, Read, SetExpiry, SetLastId, TailFrom, Trim, TrimTo,
 };
@@ -398,4 +399,24 @@ fn a_stream_goes_when_its_time_has_come() {
     world.clock.advance(std::time::Duration::from_secs(3600));
     stepped = world.open().expect("opens again");
     assert_eq!(there(&mut stepped), ["kept", "stays"]);
+}
+
+/// Also where nothing else happens; the quickest of several, since any thread may be late now and then.
+#[test]
+fn a_stream_goes_as_soon_as_its_time_has_come() {
+    const AFTER_MS: u64 = 40;
+    let (fixture, clock) = (Fixture::new(), SystemClock::new());
+    let late_ms = (0..5).map(|n| {
+        let name = format!("s{n}");
+        wait(fixture.engine.publish(events(&name, 0..1))).expect("publishes");
+        let at_ms = clock.now().wall_ms + AFTER_MS;
+        let to = SetExpiry { at_ms: Some(at_ms), ..SetExpiry::default() };
+        assert_eq!(wait(fixture.engine.set_expiry(&stream(&name), to)).ok(), Some(true));
+        while fixture.engine.has_stream(&stream(&name)) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        clock.now().wall_ms.saturating_sub(at_ms)
+    });
+    let late_ms = late_ms.min();
+    assert!(late_ms < Some(150), "{late_ms:?} ms late");
 }

@@ -1,8 +1,9 @@
 //! The states side by side: everything that can be asked of a stream or a group.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use synapse::engine::{ListPending, PendingInfo, Read};
+use synapse::engine::{OnceSettings, ListPending, PendingInfo, Read};
 use synapse::error::Reason;
 use synapse::types::{EntryId, IdRange};
 
@@ -15,17 +16,34 @@ impl World {
         let got = self.answer(engine.stream(&name(s)));
         let got = got.map(|i| {
             let groups: Vec<String> = i.groups.iter().map(ToString::to_string).collect();
-            let settings = i.settings;
+            let settings = (i.settings, i.expires_ms);
             (i.length, i.bytes, i.first, i.last, i.appended, i.deleted_max, i.created_ms, groups, settings)
         });
         let want = self.stream(s).map(|m| {
             let bytes = m.existing().map(|e| e.content.bytes.len() as u64).sum::<u64>();
             let first = m.existing().next().map(|e| e.id);
             let groups: Vec<String> = m.groups.keys().cloned().collect();
+            let settings = (m.settings.clone(), m.expires_ms);
             let (length, appended) = (m.existing().count() as u64, m.entries.len() as u64);
-            (length, bytes, first, m.last(), appended, m.deleted_max, m.created_ms, groups, m.settings.clone())
+            (length, bytes, first, m.last(), appended, m.deleted_max, m.created_ms, groups, settings)
         });
-        same(&format!("stream {s}"), got, want)
+        same(&format!("stream {s}"), got, want)?;
+        self.compare_once(s)
+    }
+
+    /// What is remembered of requests that have names.
+    pub(crate) fn compare_once(&mut self, s: &str) -> Outcome {
+        let Some(stream) = self.streams.get(s) else { return Ok(()) };
+        let known: Vec<_> = stream.once.known(self.now().wall_ms).collect();
+        let producers = known.iter().map(|known| known.0).collect::<BTreeSet<_>>().len() as u64;
+        let settings = OnceSettings { window_s: stream.once.window_s, names_max: stream.once.names_max };
+        let want = (settings, producers, known.len() as u64);
+        let engine = self.engine();
+        // Without anything to tell it tells nothing.
+        let got = self.answer(engine.once_info(&name(s))).map(|info| {
+            info.map_or((OnceSettings::default(), 0, 0), |info| (info.settings, info.producers, info.names))
+        });
+        same(&format!("names of requests of {s}"), got, Ok(want))
     }
 
     pub(crate) fn compare_group(&mut self, s: &str, g: &str) -> Outcome {

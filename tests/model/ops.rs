@@ -65,6 +65,8 @@ pub(crate) struct PublishOp {
     /// Producer and sequence; the content follows from them, unless spoiled.
     pub(crate) producer: Option<(u8, u8)>,
     pub(crate) spoiled: bool,
+    /// A producer's name, and its name for the request.
+    pub(crate) once: Option<(u8, u8)>,
     /// First of the events' own ids, and whether the request asks for deduplication by them.
     pub(crate) event_ids: Option<(u8, bool)>,
     pub(crate) create: Option<bool>,
@@ -140,6 +142,19 @@ pub(crate) enum Op {
     },
     DeleteStream {
         s: u8,
+    },
+    ConfigureOnce {
+        s: u8,
+        window_s: Option<u32>,
+        names_max: Option<u32>,
+    },
+    /// The stream is to go so far from now, or never.
+    Expire {
+        s: u8,
+        by: Option<i32>,
+        had: Option<bool>,
+        later: bool,
+        earlier: bool,
     },
     Publish {
         s: u8,
@@ -345,7 +360,12 @@ fn op(r: &mut Random) -> Op {
             until_acknowledged: r.chance(30),
         },
         726..740 => Op::Delete { s, picks: (0..1 + r.below(5)).map(|_| r.next() as u16).collect() },
-        740..745 => Op::CreateStream { s, by_event_id: r.chance(50), window_ms: r.one(&[0, 100, 5_000, 120_000]) },
+        740..742 => Op::ConfigureOnce {
+            s,
+            window_s: r.one(&[None, Some(1), Some(7), Some(100)]),
+            names_max: r.one(&[None, Some(1), Some(4), Some(100)]),
+        },
+        742..745 => Op::CreateStream { s, by_event_id: r.chance(50), window_ms: r.one(&[0, 100, 5_000, 120_000]) },
         745..747 => Op::DeleteStream { s },
         747..762 => Op::CreateGroup { s, g, start: start(r), settings: settings(r), create_stream: r.chance(50) },
         762..772 => Op::UpdateGroup { s, g, settings: settings(r) },
@@ -364,7 +384,14 @@ fn op(r: &mut Random) -> Op {
         866..870 => Op::Lose { slot: r.below(4) as u8 },
         870..882 => Op::Redrive { s, g, which: some(r), to_stream: r.chance(40) },
         882..886 => Op::Purge { s, g, which: some(r) },
-        886..890 => Op::Reclaim { all: r.chance(60) },
+        886..889 => Op::Reclaim { all: r.chance(60) },
+        889 => Op::Expire {
+            s,
+            by: r.one(&[None, None, Some(-1), Some(0), Some(40), Some(3_000), Some(900_000), Some(90_000_000)]),
+            had: r.one(&[None, None, Some(false), Some(true)]),
+            later: r.chance(20),
+            earlier: r.chance(20),
+        },
         890..990 => Op::Advance { ms: r.one(&[1, 1, 10, 60, 150, 1_000, 6_000, 40_000]) },
         990..994 => Op::Wall { by: r.one(&[-5_000, -1, 3, 900]) },
         994..998 => {
@@ -394,18 +421,23 @@ fn pick(r: &mut Random) -> Pick {
 }
 
 fn publish(r: &mut Random) -> PublishOp {
+    let once = r.chance(20).then(|| (r.below(2) as u8, r.below(8) as u8));
+    // What is named has one entry, and no id of its own.
+    let is_plain = once.is_some() && r.chance(90);
     let ids = match r.below(12) {
+        _ if is_plain => Ids::Auto,
         0 => Ids::Exact(Pick::Last, r.below(3) as u8),
         1 => Ids::Exact(pick(r), 1),
         2 => Ids::AutoSeq(r.one(&[-50, 0, 2])),
         _ => Ids::Auto,
     };
     PublishOp {
-        count: if r.chance(60) { 1 } else { 1 + r.below(15) as u8 },
+        count: if is_plain || r.chance(60) { 1 } else { 1 + r.below(15) as u8 },
         ids,
         expect: r.chance(10).then(|| r.one(&[Expect::Exists, Expect::Empty, Expect::LastId, Expect::Other])),
         producer: r.chance(20).then(|| (r.below(3) as u8, r.below(12) as u8)),
         spoiled: r.chance(10),
+        once,
         event_ids: r.chance(25).then(|| (r.below(30) as u8, r.chance(70))),
         create: r.one(&[None, None, Some(true), Some(false)]),
         fields: r.chance(15),

@@ -42,6 +42,11 @@ impl World {
         match op {
             Op::CreateStream { s, by_event_id, window_ms } => self.create_stream(&s_name(*s), *by_event_id, *window_ms),
             Op::DeleteStream { s } => self.delete_stream(&s_name(*s)),
+            Op::ConfigureOnce { s, window_s, names_max } => self.configure_once(&s_name(*s), *window_s, *names_max),
+            Op::Expire { s, by, had, later, earlier } => {
+                let at_ms = by.map(|by| self.wall(by));
+                self.set_expiry(&s_name(*s), SetExpiry { at_ms, had: *had, later: *later, earlier: *earlier })
+            }
             Op::Publish { s, publish } => self.publish(&s_name(*s), publish),
             Op::Read { s, ends, reverse, max, bytes_max, strict } => {
                 self.read(&s_name(*s), *ends, (*reverse, *strict), *max as usize, *bytes_max as usize)
@@ -168,6 +173,33 @@ impl World {
         same("delete stream", got, self.streams.remove(s).map(drop).ok_or(Reason::StreamNotFound))
     }
 
+    fn configure_once(&mut self, s: &str, window_s: Option<u32>, names_max: Option<u32>) -> Outcome {
+        let engine = self.engine();
+        let got = self.answer(engine.configure_once(&name(s), window_s, names_max));
+        let configured = self.streams.get_mut(s).map(|stream| stream.once.configure(window_s, names_max));
+        same("configure once", got, configured.ok_or(Reason::StreamNotFound))?;
+        self.compare_once(s)
+    }
+
+    fn set_expiry(&mut self, s: &str, to: SetExpiry) -> Outcome {
+        let engine = self.engine();
+        let got = self.answer(engine.set_expiry(&name(s), to));
+        let want = self.streams.get_mut(s).is_some_and(|stream| {
+            let had = stream.expires_ms;
+            let (old, new) = (had.unwrap_or(u64::MAX), to.at_ms.unwrap_or(u64::MAX));
+            let holds = to.had.is_none_or(|wanted| wanted == had.is_some())
+                && (!to.later || new > old)
+                && (!to.earlier || new < old);
+            if holds {
+                stream.expires_ms = to.at_ms;
+            }
+            holds
+        });
+        self.expire();
+        same("set expiry", got, Ok(want))?;
+        self.compare_stream(s)
+    }
+
     fn to_publish(&self, s: &str, op: &PublishOp) -> (Request, Publish) {
         let contents: Vec<Content> = (0..op.count).map(|n| content(op, n)).collect();
         let ids = match op.ids {
@@ -197,11 +229,12 @@ impl World {
                 producer: ProducerId::parse(&p).expect("a valid name"),
                 sequence,
             }),
+            once: op.once.map(|(producer, name)| OnceName { producer: vec![producer], name: vec![b'n', name] }),
             dedup_by_event_id: by_event_id,
             create_stream: op.create,
             ..Publish::new(name(s), contents.iter().map(entry).collect())
         };
-        (Request { contents, ids, expected, producer, by_event_id }, publish)
+        (Request { contents, ids, expected, producer, once: op.once, by_event_id }, publish)
     }
 
     /// Publishes in the model.
@@ -212,7 +245,7 @@ impl World {
         create: Option<bool>,
         now: Now,
     ) -> Result<Published, Reason> {
-        if matches!(request.ids, IdRequest::Exact(_)) && request.contents.len() != 1 {
+        if request.is_bad() {
             return Err(Reason::InvalidArgument);
         }
         if let Some(stream) = self.streams.get_mut(s) {
@@ -562,8 +595,7 @@ impl World {
         let got = self.answer(engine.acknowledge(all));
         let now = self.now();
         let meant = self.group(s, g).expect("it has pending entries").meant(&ids, &Owner::Anyone);
-        let bad_ids = matches!(request.ids, IdRequest::Exact(_)) && request.contents.len() != 1;
-        let want = if bad_ids {
+        let want = if request.is_bad() {
             Err(Reason::InvalidArgument)
         } else if !meant.not_pending.is_empty() || meant.ids.is_empty() {
             Err(Reason::NotHeld)

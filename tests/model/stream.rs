@@ -38,6 +38,52 @@ pub(crate) struct Entry {
     pub(crate) deleted: bool,
 }
 
+/// What is remembered of requests that have names: the producer's, the request's, and the entry that came of it.
+#[derive(Debug)]
+pub(crate) struct Once {
+    pub(crate) window_s: u32,
+    pub(crate) names_max: u32,
+    /// In the order of the entries.
+    pub(crate) names: Vec<(u8, u8, EntryId)>,
+}
+
+impl Once {
+    fn new(window_s: u32, names_max: u32) -> Self {
+        Self { window_s, names_max, names: Vec::new() }
+    }
+
+    /// What is young enough at this time.
+    pub(crate) fn known(&self, wall_ms: u64) -> impl Iterator<Item = &(u8, u8, EntryId)> {
+        let window_ms = u64::from(self.window_s) * 1000;
+        self.names.iter().filter(move |(_, _, id)| wall_ms.saturating_sub(id.ms) <= window_ms)
+    }
+
+    fn find(&self, (producer, name): (u8, u8), wall_ms: u64) -> Option<EntryId> {
+        self.known(wall_ms).find(|known| (known.0, known.1) == (producer, name)).map(|known| known.2)
+    }
+
+    fn remember(&mut self, (producer, name): (u8, u8), id: EntryId) {
+        self.names.retain(|known| (known.0, known.1) != (producer, name));
+        self.names.push((producer, name, id));
+        let of_producer = |known: &&(u8, u8, EntryId)| known.0 == producer;
+        while self.names.iter().filter(of_producer).count() > self.names_max as usize {
+            let oldest = self.names.iter().position(|known| known.0 == producer).expect("there is one too many");
+            self.names.remove(oldest);
+        }
+        while self.names.first().is_some_and(|oldest| id.ms - oldest.2.ms > u64::from(self.window_s) * 1000) {
+            self.names.remove(0);
+        }
+    }
+
+    /// Other settings, under which everything is forgotten.
+    pub(crate) fn configure(&mut self, window_s: Option<u32>, names_max: Option<u32>) {
+        let to = (window_s.unwrap_or(self.window_s), names_max.unwrap_or(self.names_max));
+        if to != (self.window_s, self.names_max) {
+            *self = Self::new(to.0, to.1);
+        }
+    }
+}
+
 /// A request that was seen before: sequence, contents, ids that it got, when.
 type Seen = (u64, Vec<Bytes>, Vec<EntryId>, u64);
 
@@ -50,6 +96,9 @@ pub(crate) struct Stream {
     pub(crate) created_ms: u64,
     producers: BTreeMap<String, Vec<Seen>>,
     events: BTreeMap<String, (EntryId, u64)>,
+    pub(crate) once: Once,
+    /// When it goes by itself.
+    pub(crate) expires_ms: Option<u64>,
     pub(crate) groups: BTreeMap<String, Group>,
 }
 
@@ -59,7 +108,17 @@ pub(crate) struct Request {
     pub(crate) ids: IdRequest,
     pub(crate) expected: Option<Expected>,
     pub(crate) producer: Option<(String, u64)>,
+    pub(crate) once: Option<(u8, u8)>,
     pub(crate) by_event_id: bool,
+}
+
+impl Request {
+    /// Whether it asks for what does not go together.
+    pub(crate) fn is_bad(&self) -> bool {
+        let is_exact = matches!(self.ids, IdRequest::Exact(_));
+        let is_named = self.once.is_some();
+        (is_exact || is_named) && self.contents.len() != 1 || is_named && self.ids != IdRequest::Auto
+    }
 }
 
 impl Stream {
@@ -72,6 +131,8 @@ impl Stream {
             created_ms: now.wall_ms,
             producers: BTreeMap::new(),
             events: BTreeMap::new(),
+            once: Once::new(100, 100),
+            expires_ms: None,
             groups: BTreeMap::new(),
         }
     }
@@ -245,6 +306,9 @@ impl Stream {
         {
             return Ok(published);
         }
+        if let Some(id) = request.once.and_then(|once| self.once.find(once, now.wall_ms)) {
+            return Ok(published(vec![(id, true)], true));
+        }
         let holds = match request.expected {
             None | Some(Expected::Exists) => true,
             Some(Expected::Empty) => self.last() == EntryId::ZERO,
@@ -281,6 +345,9 @@ impl Stream {
                 self.events.insert(event_id.clone(), (id, now.engine_ms));
             }
             each.push((id, false));
+        }
+        if let Some(once) = request.once {
+            self.once.remember(once, ids[0]);
         }
         if let Some((producer, sequence)) = &request.producer {
             let seen = self.producers.entry(producer.clone()).or_default();

@@ -263,11 +263,20 @@ impl World {
     pub(crate) fn advance(&mut self, ms: u32) -> Outcome {
         self.clock.advance(Duration::from_millis(u64::from(ms)));
         self.settle();
+        self.expire();
         self.tick()
     }
 
     pub(crate) fn set_wall(&mut self, by: i32) {
         self.clock.set_wall(self.now().wall_ms.saturating_add_signed(i64::from(by)));
+        self.settle();
+        self.expire();
+    }
+
+    /// Streams whose time has come go, in the model.
+    pub(crate) fn expire(&mut self) {
+        let wall_ms = self.now().wall_ms;
+        self.streams.retain(|_, stream| stream.expires_ms.is_none_or(|at| at > wall_ms));
     }
 }
 

@@ -55,6 +55,14 @@ impl Core {
         }
     }
 
+    /// When the next stream goes, in engine time, as far as the wall clock tells now. Those whose time has come are there
+    /// for want of room, or because they are many: waiting for them would not end.
+    pub(super) fn next_expiry(&self, now: Now) -> Option<u64> {
+        let later = (now.wall_ms.saturating_add(1), StreamNumber(0));
+        let (at_ms, _) = self.expiries.range(later..).next()?;
+        Some(now.engine_ms.saturating_add(at_ms - now.wall_ms))
+    }
+
     /// Deletes the streams whose time has come; the rest of them in the next round, and without room, later.
     pub(super) fn expire_streams(&mut self, now: Now) {
         for _ in 0..EXPIRED_PER_STEP {

@@ -400,8 +400,9 @@ impl Core {
     }
 
     /// When [`Core::on_timer`] has something to do next, in engine time.
-    pub(crate) fn next_timer(&self) -> Option<u64> {
-        self.timers.first().map(|(due, _)| *due)
+    pub(crate) fn next_timer(&self, now: Now) -> Option<u64> {
+        let group = self.timers.first().map(|(due, _)| *due);
+        group.into_iter().chain(self.next_expiry(now)).min()
     }
 
     fn set_timer(&mut self, number: GroupNumber, due: Option<u64>) {
