@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use synapse::engine::{OnceSettings, ListPending, PendingInfo, Read};
+use synapse::engine::{ListPending, OnceSettings, PendingInfo, Read};
 use synapse::error::Reason;
 use synapse::types::{EntryId, IdRange};
 
