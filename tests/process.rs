@@ -33,6 +33,8 @@ mod redis_client;
 mod server;
 #[path = "process/surfaces.rs"]
 mod surfaces;
+#[path = "process/trial.rs"]
+mod trial;
 #[path = "process/world.rs"]
 mod world;
 

@@ -198,13 +198,11 @@ impl Session {
     /// The command's name, in small letters, where it is one, has enough arguments and the caller is known.
     pub(super) fn known(&self, request: &[Bytes]) -> Result<&'static str, Refusal> {
         let name = request.first().map_or(&[][..], |name| name);
-        let found = COMMANDS.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
-        let Some((name, arity)) = found else { return Err(unknown(request)) };
-        let count = i32::try_from(request.len()).unwrap_or(i32::MAX);
-        if if *arity < 0 { count < -arity } else { count != *arity } {
+        let Some(&(name, arity)) = find(name) else { return Err(unknown(request)) };
+        if !takes(arity, request.len()) {
             return Err(Refusal::arity(name));
         }
-        if self.caller.is_none() && !matches!(*name, "auth" | "hello" | "quit" | "reset") {
+        if self.caller.is_none() && !matches!(name, "auth" | "hello" | "quit" | "reset") {
             return Err(Refusal::new("NOAUTH Authentication required."));
         }
         Ok(name)
@@ -283,6 +281,17 @@ impl Session {
         let caller = self.caller.as_ref().ok_or_else(|| Refusal::new("NOAUTH Authentication required."))?;
         Ok(caller.may(permission, stream)?)
     }
+}
+
+/// The command of this name, in whatever letters.
+pub(super) fn find(name: &[u8]) -> Option<&'static (&'static str, i32)> {
+    COMMANDS.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+/// Whether a command takes so many arguments, its name included.
+pub(super) fn takes(arity: i32, count: usize) -> bool {
+    let count = i32::try_from(count).unwrap_or(i32::MAX);
+    if arity < 0 { count >= -arity } else { count == arity }
 }
 
 fn unknown(request: &[Bytes]) -> Refusal {

@@ -3,11 +3,8 @@
 //!
 //! The figures are printed: `cargo test --test process hostile -- --nocapture`.
 
-use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use synapse::proto::v1;
@@ -19,17 +16,13 @@ use crate::raw::{
 };
 use crate::server::Server;
 use crate::surfaces::{DONE, Surfaces};
+use crate::trial::{ALONE, Trial};
 
 const PUBLISH: &str = "/synapse.v1.EventService/Publish";
 const PUBLISH_STREAM: &str = "/synapse.v1.EventService/PublishStream";
 const TAIL: &str = "/synapse.v1.EventService/TailEvents";
-/// How long each attack goes on.
-pub(crate) const LENGTH: Duration = Duration::from_millis(1200);
 /// Headers must come in this time, bodies in three times as much.
 pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_millis(300);
-
-/// Held by each test that measures: they take all there is of the machine.
-pub(crate) static ALONE: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
 
 /// An attack: its name, what it does until the time is over (it answers what became of it), and by how many MiB the
 /// server may grow meanwhile.
@@ -94,123 +87,38 @@ fn hostile_clients_are_bounded_and_others_served() {
     });
     let pid = server.child.id();
     let address = server.url.strip_prefix("http://").expect("plain").to_owned();
-    beside(&server.url, Instant::now() + Duration::from_millis(300), || {});
-    let quiet = beside(&server.url, Instant::now() + LENGTH, || std::thread::sleep(LENGTH));
-    let mut table = format!("quiet: p50 {:.2} ms, p99 {:.2} ms\n", quiet.0, quiet.1);
-    let at_first = Usage::of(pid).memory_mib;
+    let mut trial = Trial::begin(pid, |until| publish_until(&server.url, until));
     for (name, attack, grows_max) in ATTACKS {
-        let target = Target { address: address.clone(), url: server.url.clone(), until: Instant::now() + LENGTH };
-        let before = Usage::of(pid);
-        let watch = Watch::start(pid);
-        let mut outcome = String::new();
-        let (p50, p99, count) = beside(&server.url, target.until, || outcome = attack(&target));
-        let peak = watch.peak();
-        let grew = peak.memory_mib.saturating_sub(before.memory_mib);
-        writeln!(
-            table,
-            "{name}: p50 {p50:.2} ms, p99 {p99:.2} ms ({:.1} x), {count} served; {grew} MiB, {} descriptors; {outcome}",
-            p99 / quiet.1,
-            peak.descriptors
-        )
-        .expect("room");
-        assert!(grew <= grows_max, "{name}: grew by {grew} MiB, at most {grows_max}\n{table}");
-        assert!(peak.descriptors < before.descriptors + 1100, "{name}: {} descriptors\n{table}", peak.descriptors);
-        assert_eq!(peak.threads.max(before.threads + 8), before.threads + 8, "{name}: threads\n{table}");
-        assert!(p99 < (quiet.1 * 50.0).max(500.0) && count > 10, "{name}: others are served\n{table}");
-        let gone = Instant::now() + Duration::from_secs(5);
-        while Usage::of(pid).descriptors > before.descriptors + 20 {
-            assert!(Instant::now() < gone, "{name}: its connections are closed\n{table}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let target = |until| Target { address: address.clone(), url: server.url.clone(), until };
+        trial.attack(name, |until| attack(&target(until)), grows_max);
         assert_eq!(runtime.block_on(surfaces.publish("after", 10)), [DONE; 3], "{name}");
     }
-    let at_last = Usage::of(pid).memory_mib;
-    eprintln!("{table}{at_first} MiB before all of them, {at_last} MiB after");
-    assert!(at_last < at_first + 256, "what was held for them is given back");
+    trial.end(256);
     drop((surfaces, runtime));
     server.terminate();
 }
 
-/// Publishes one event after the other until then, beside what is done meanwhile; median and 99th percentile in
-/// milliseconds, and how many there were.
-pub(crate) fn beside(url: &str, until: Instant, meanwhile: impl FnOnce()) -> (f64, f64, usize) {
-    let url = url.to_owned();
-    let publishing = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let mut events = EventServiceClient::connect(url).await.expect("it listens");
-            let event = v1::Event { r#type: "t".into(), data: b"x"[..].into(), ..Default::default() };
-            let request = v1::PublishRequest {
-                stream: "s".into(),
-                events: vec![event],
-                durability: v1::Durability::Os as i32,
-                ..Default::default()
-            };
-            let mut times = Vec::new();
-            while Instant::now() < until {
-                let began = Instant::now();
-                events.publish(request.clone()).await.expect("whoever behaves is served");
-                times.push(began.elapsed());
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            times.sort();
-            times
-        })
-    });
-    meanwhile();
-    let times = publishing.join().expect("no panic");
-    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1000.0;
-    (at(0.5), at(0.99), times.len())
-}
-
-/// What a process uses.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Usage {
-    pub(crate) memory_mib: u64,
-    threads: u64,
-    pub(crate) descriptors: u64,
-}
-
-impl Usage {
-    pub(crate) fn of(pid: u32) -> Self {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("it is there");
-            line.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).expect("a number")
+/// Publishes one event after the other until then; how long each took.
+fn publish_until(url: &str, until: Instant) -> Vec<Duration> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut events = EventServiceClient::connect(url.to_owned()).await.expect("it listens");
+        let event = v1::Event { r#type: "t".into(), data: b"x"[..].into(), ..Default::default() };
+        let request = v1::PublishRequest {
+            stream: "s".into(),
+            events: vec![event],
+            durability: v1::Durability::Os as i32,
+            ..Default::default()
         };
-        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count() as u64;
-        Self { memory_mib: field("VmRSS:") / 1024, threads: field("Threads:"), descriptors }
-    }
-}
-
-/// Looks at a process again and again.
-pub(crate) struct Watch {
-    stop: Arc<AtomicBool>,
-    looking: std::thread::JoinHandle<Usage>,
-}
-
-impl Watch {
-    pub(crate) fn start(pid: u32) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let looking = std::thread::spawn(move || {
-            let mut peak = Usage::default();
-            while !stopped.load(Ordering::Relaxed) {
-                let now = Usage::of(pid);
-                peak.memory_mib = peak.memory_mib.max(now.memory_mib);
-                peak.threads = peak.threads.max(now.threads);
-                peak.descriptors = peak.descriptors.max(now.descriptors);
-                std::thread::sleep(Duration::from_millis(25));
-            }
-            peak
-        });
-        Self { stop, looking }
-    }
-
-    pub(crate) fn peak(self) -> Usage {
-        self.stop.store(true, Ordering::Relaxed);
-        self.looking.join().expect("no panic")
-    }
+        let mut times = Vec::new();
+        while Instant::now() < until {
+            let began = Instant::now();
+            events.publish(request.clone()).await.expect("whoever behaves is served");
+            times.push(began.elapsed());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        times
+    })
 }
 
 /// What a socket says until it ends or so much time is over; whether it ended.

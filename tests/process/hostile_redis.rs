@@ -3,16 +3,16 @@
 //!
 //! The figures are printed: `cargo test --test process hostile_redis -- --nocapture`.
 
-use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::descriptors::busy;
-use crate::hostile::{ALONE, HEADER_TIMEOUT, LENGTH, Usage, Watch, rest};
+use crate::hostile::{HEADER_TIMEOUT, rest};
 use crate::redis::{REDIS_PORT, port};
 use crate::redis_client::Client;
 use crate::server::Server;
+use crate::trial::{ALONE, Trial};
 
 /// An attack: its name, what it does until the time is over (it answers what became of it), and by how many MiB the
 /// server may grow meanwhile. The room is 256 MiB, the cache 64 MiB.
@@ -75,39 +75,12 @@ fn hostile_clients_of_the_redis_port_are_bounded_and_others_served() {
     let _alone = ALONE.lock();
     let folder = tempfile::tempdir().expect("a folder");
     let (server, port) = server(folder.path());
-    let pid = server.child.id();
-    beside(port, Instant::now() + Duration::from_millis(300), || {});
-    let quiet = beside(port, Instant::now() + LENGTH, || std::thread::sleep(LENGTH));
-    let mut table = format!("quiet: p50 {:.2} ms, p99 {:.2} ms\n", quiet.0, quiet.1);
-    let at_first = Usage::of(pid).memory_mib;
+    let mut trial = Trial::begin(server.child.id(), |until| add_until(port, until));
     for (name, attack, grows_max) in ATTACKS {
-        let target = Target { port, until: Instant::now() + LENGTH };
-        let before = Usage::of(pid);
-        let watch = Watch::start(pid);
-        let mut outcome = String::new();
-        let (p50, p99, count) = beside(port, target.until, || outcome = attack(&target));
-        let peak = watch.peak();
-        let grew = peak.memory_mib.saturating_sub(before.memory_mib);
-        writeln!(
-            table,
-            "{name}: p50 {p50:.2} ms, p99 {p99:.2} ms ({:.1} x), {count} served; {grew} MiB, {} descriptors; {outcome}",
-            p99 / quiet.1,
-            peak.descriptors
-        )
-        .expect("room");
-        assert!(grew <= grows_max, "{name}: grew by {grew} MiB, at most {grows_max}\n{table}");
-        assert!(peak.descriptors < before.descriptors + 1100, "{name}: {} descriptors\n{table}", peak.descriptors);
-        assert!(p99 < (quiet.1 * 50.0).max(500.0) && count > 10, "{name}: others are served\n{table}");
-        let gone = Instant::now() + Duration::from_secs(5);
-        while Usage::of(pid).descriptors > before.descriptors + 20 {
-            assert!(Instant::now() < gone, "{name}: its connections are closed\n{table}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        trial.attack(name, |until| attack(&Target { port, until }), grows_max);
     }
-    let at_last = Usage::of(pid).memory_mib;
-    eprintln!("{table}{at_first} MiB before all of them, {at_last} MiB after");
     // The cache, and what the allocator keeps of what was held.
-    assert!(at_last < at_first + 384, "what was held for them is given back");
+    trial.end(384);
     let mut deaf = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
     deaf.write_all(&b"XRANGE big - +\r\n".repeat(100)).expect("sent");
     std::thread::sleep(Duration::from_millis(200));
@@ -143,26 +116,18 @@ fn readers_that_wait_cost_no_time_and_are_woken() {
     server.terminate();
 }
 
-/// Adds one entry after the other until then, beside what is done meanwhile; median and 99th percentile in milliseconds,
-/// and how many there were.
-fn beside(port: u16, until: Instant, meanwhile: impl FnOnce()) -> (f64, f64, usize) {
-    let adding = std::thread::spawn(move || {
-        let mut client = Client::connect(port);
-        let mut times = Vec::new();
-        while Instant::now() < until {
-            let began = Instant::now();
-            assert!(client.ask("XADD s * n 1").starts_with('$'), "whoever behaves is served");
-            assert!(client.ask("XRANGE held - + COUNT 10").starts_with('*'), "reads, too");
-            times.push(began.elapsed());
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        times.sort();
-        times
-    });
-    meanwhile();
-    let times = adding.join().expect("no panic");
-    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1000.0;
-    (at(0.5), at(0.99), times.len())
+/// Adds one entry after the other until then; how long each took.
+fn add_until(port: u16, until: Instant) -> Vec<Duration> {
+    let mut client = Client::connect(port);
+    let mut times = Vec::new();
+    while Instant::now() < until {
+        let began = Instant::now();
+        assert!(client.ask("XADD s * n 1").starts_with('$'), "whoever behaves is served");
+        assert!(client.ask("XRANGE held - + COUNT 10").starts_with('*'), "reads, too");
+        times.push(began.elapsed());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    times
 }
 
 fn connect_flood(target: &Target) -> String {

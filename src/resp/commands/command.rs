@@ -6,7 +6,7 @@ use super::help;
 use crate::resp::args::Args;
 use crate::resp::refusal::Refusal;
 use crate::resp::reply::Reply;
-use crate::resp::session::{COMMANDS, Session};
+use crate::resp::session::{COMMANDS, Session, find, takes};
 
 impl Session {
     /// `COMMAND`, or one of its subcommands.
@@ -27,10 +27,6 @@ impl Session {
             _ => help::of("command", whole),
         }
     }
-}
-
-fn find(name: &[u8]) -> Option<&'static (&'static str, i32)> {
-    COMMANDS.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 /// Name, number of arguments, flags, places of keys; and four lists of which nothing is told.
@@ -75,8 +71,7 @@ fn flags(name: &str) -> &'static [&'static str] {
 /// The keys that a command names.
 fn keys_of(request: &[Bytes]) -> Result<Reply, Refusal> {
     let (name, arity) = find(&request[0]).ok_or_else(|| Refusal::new("ERR Invalid command specified"))?;
-    let count = i32::try_from(request.len()).unwrap_or(i32::MAX);
-    if if *arity < 0 { count < -arity } else { count != *arity } {
+    if !takes(*arity, request.len()) {
         return Err(Refusal::new("ERR Invalid number of arguments specified for command"));
     }
     let none = || Refusal::new("ERR The command has no key arguments");
@@ -86,7 +81,7 @@ fn keys_of(request: &[Bytes]) -> Result<Reply, Refusal> {
         rest[..rest.len() / 2].to_vec()
     } else {
         let (first, last, step) = places(name);
-        let last = if last < 0 { i64::from(count) + last } else { last };
+        let last = if last < 0 { request.len() as i64 + last } else { last };
         let at = (first..=last).step_by(step.max(1) as usize).filter(|_| first > 0);
         at.filter_map(|at| request.get(at as usize).cloned()).collect()
     };

@@ -14,7 +14,7 @@ const ONCE_WINDOW: &str = "stream-idmp-duration";
 const NODE_BYTES: &str = "stream-node-max-bytes";
 const NODE_ENTRIES: &str = "stream-node-max-entries";
 
-/// Settings that are as they are: nothing is evicted or expires by itself, everything is on the disk when it is answered.
+/// Settings that are as they are: nothing is evicted, everything is on the disk when it is answered.
 const FIXED: [(&str, &str); 9] = [
     ("appendfsync", "always"),
     ("appendonly", "yes"),

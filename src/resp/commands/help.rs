@@ -3,6 +3,7 @@
 use crate::resp::args::Args;
 use crate::resp::refusal::Refusal;
 use crate::resp::reply::Reply;
+use crate::resp::session::takes;
 
 /// A subcommand: its name, the number of its arguments as for commands (both names included), and lines of help.
 type Subcommand = (&'static str, i32, &'static [&'static str]);
@@ -94,11 +95,11 @@ const XINFO: &[Subcommand] = &[
 
 /// The subcommand that these arguments begin with, in small letters, where there is one and it has enough of them.
 pub(super) fn subcommand(command: &str, args: &mut Args<'_>) -> Result<&'static str, Refusal> {
-    let count = i32::try_from(args.rest().len() + 1).unwrap_or(i32::MAX);
+    let count = args.rest().len() + 1;
     let given = args.next()?;
     let found = of_command(command).1.iter().find(|(name, ..)| given.eq_ignore_ascii_case(name.as_bytes()));
     let Some((name, arity, _)) = found else { return Err(super::server::unknown_subcommand(command, given)) };
-    if if *arity < 0 { count < -arity } else { count != *arity } {
+    if !takes(*arity, count) {
         return Err(Refusal::arity(&format!("{command}|{name}")));
     }
     Ok(name)
