@@ -31,6 +31,8 @@ mod redis;
 mod redis_client;
 #[path = "process/server.rs"]
 mod server;
+#[path = "space/mod.rs"]
+mod space;
 #[path = "process/surfaces.rs"]
 mod surfaces;
 #[path = "process/trial.rs"]

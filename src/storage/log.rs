@@ -150,7 +150,9 @@ pub struct Log {
     /// Time of the last frame.
     pub(super) last: Now,
     pub(super) poisoned: Option<Error>,
-    pub(super) trail: Trail,
+    pub(super) trail: Arc<Trail>,
+    /// Shared by all who read.
+    pub(super) reader: LogReader,
     /// Where the first segment begins whose frames were handed on at the start.
     pub(super) first: LogPosition,
     /// The segments before it, and the rewritten files, as they were found at the start.
@@ -193,7 +195,7 @@ impl Log {
                 return Err(self.poison(failure));
             }
             self.synced = self.end;
-            self.trail.synced(&live.file, live.offset);
+            self.trail.synced(live.id, &live.file, live.offset);
         }
         Ok(self.synced)
     }
@@ -231,9 +233,9 @@ impl Log {
     pub fn poisoned(&self) -> Option<&Error> {
         self.poisoned.as_ref()
     }
-    /// Reads blocks back; for any thread.
+    /// Reads blocks back; for any thread. All share the files that they have open.
     pub fn reader(&self) -> LogReader {
-        LogReader::new(Arc::clone(&self.files), self.options.faults)
+        self.reader.clone()
     }
     /// Keeps files ready; for a thread of its own.
     pub fn allocator(&self) -> LogAllocator {
@@ -294,7 +296,7 @@ impl Log {
         write_ends(&live, self.end, self.last)
             .and_then(|()| if skip { Ok(()) } else { live.file.sync() })
             .map_err(|error| Failure::new("sealing", &name, error))?;
-        self.trail.synced(&live.file, live.header.length);
+        self.trail.synced(live.id, &live.file, live.header.length);
         Ok(SealedSegment {
             file: live.id,
             from: live.header.first,

@@ -1,4 +1,7 @@
 //! Reading blocks and indexes back, from any thread. Every read verifies its checksum and fails closed.
+//!
+//! All readers of a log share the files that are open. One that was removed is closed with the last read under way: an
+//! open file would keep its space.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -8,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::files::{Files, LogFile, descriptors_max, failed, is_short_of_descriptors};
 use super::scan::{Scanner, corrupt, read_header};
+use super::trail::Trail;
 use crate::error::{Reason, Result};
 use crate::faults::{Fault, Faults};
 use crate::format::block::{BlockRef, BlockView, FileId, FileSpan};
@@ -25,6 +29,7 @@ struct Inner {
     files: Arc<dyn Files>,
     open: Mutex<OpenFiles>,
     open_max: usize,
+    trail: Arc<Trail>,
     faults: Faults,
 }
 
@@ -32,6 +37,8 @@ struct Inner {
 struct OpenFiles {
     by_id: HashMap<FileId, (Arc<OpenFile>, u64)>,
     tick: u64,
+    /// How many were forgotten: what was opened before that may be one of them.
+    forgotten: u64,
 }
 
 struct OpenFile {
@@ -41,10 +48,10 @@ struct OpenFile {
 }
 
 impl LogReader {
-    pub(super) fn new(files: Arc<dyn Files>, faults: Faults) -> Self {
+    pub(super) fn new(files: Arc<dyn Files>, faults: Faults, trail: Arc<Trail>) -> Self {
         // Others need descriptors, too.
         let open_max = LOG_FILES_OPEN_MAX.min(usize::try_from(descriptors_max() / 8).unwrap_or(usize::MAX));
-        Self(Arc::new(Inner { files, open: Mutex::default(), open_max, faults }))
+        Self(Arc::new(Inner { files, open: Mutex::default(), open_max, trail, faults }))
     }
 
     /// The content of a block, as it was appended; `CORRUPT` with file, offset and ids where it is not.
@@ -108,9 +115,14 @@ impl LogReader {
         Ok(entries.into_iter().map(|entry| entry.span).collect())
     }
 
-    /// Closes a file that was removed.
+    /// Closes a file that was removed, in all readers of the log and wherever else the log has it open. Reads under way
+    /// go on, and close it.
     pub fn forget(&self, file: FileId) {
-        self.0.open.lock().by_id.remove(&file);
+        let mut open = self.0.open.lock();
+        open.forgotten += 1;
+        open.by_id.remove(&file);
+        drop(open);
+        self.0.trail.forget(file);
     }
 
     fn open(&self, id: FileId) -> Result<Arc<OpenFile>> {
@@ -121,6 +133,7 @@ impl LogReader {
             *used = tick;
             return Ok(Arc::clone(file));
         }
+        let forgotten = open.forgotten;
         drop(open);
         let name = id.name();
         let opened = self.0.files.open(&name).or_else(|error| {
@@ -133,6 +146,9 @@ impl LogReader {
         let file = opened.map_err(|error| failed("opening", &name, &error))?;
         let file = Arc::new(OpenFile { file, ends: OnceLock::new() });
         let mut open = self.0.open.lock();
+        if open.forgotten != forgotten {
+            return Ok(file);
+        }
         if open.by_id.len() >= self.0.open_max {
             let oldest = open.by_id.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id);
             oldest.and_then(|id| open.by_id.remove(&id));

@@ -15,6 +15,7 @@ use super::files::{Files, LogFile, failed, is_full};
 use super::index::ResumeAt;
 use super::log::{Live, Log, Salts, SealedSegment, write_ends};
 use super::options::LogOptions;
+use super::reader::LogReader;
 use super::rewrite::REWRITE_TEMPORARY;
 use super::room::{Room, Spare, parse_spare_name};
 use super::scan::{ScannedFrame, Scanner, corrupt, directory_places};
@@ -142,6 +143,8 @@ impl Log {
             return Err(Error::new(Reason::Corrupt, "the data directory has no log files; it had some"));
         }
         let room = Room::new(options.segment_bytes, options.capacity(), found.next_spare);
+        let trail = Arc::new(Trail::default());
+        let reader = LogReader::new(Arc::clone(&files), options.faults, Arc::clone(&trail));
         let log = Self {
             files,
             options,
@@ -152,7 +155,8 @@ impl Log {
             synced: LogPosition(0),
             last: Now::default(),
             poisoned: None,
-            trail: Trail::default(),
+            trail,
+            reader,
             first: LogPosition(0),
             older: Vec::new(),
             rewritten: found.rewritten.clone(),

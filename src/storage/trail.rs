@@ -7,7 +7,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::files::LogFile;
+use crate::format::block::FileId;
 
 /// Bytes behind the end of the log that stay in the page cache.
 const KEPT_BYTES: u64 = 64 << 20;
@@ -17,14 +20,19 @@ const FILES_MAX: usize = 4;
 const STEP_BYTES: u64 = 1 << 20;
 
 struct Stretch {
+    id: FileId,
     file: Arc<dyn LogFile>,
     from: u64,
     to: u64,
 }
 
-/// The synced stretches of the log that may be in the page cache, oldest first.
+/// The synced stretches of the log that may be in the page cache. It holds their files open until one is removed.
 #[derive(Default)]
-pub(super) struct Trail {
+pub(super) struct Trail(Mutex<Stretches>);
+
+/// Oldest first.
+#[derive(Default)]
+struct Stretches {
     stretches: VecDeque<Stretch>,
     bytes: u64,
     files: usize,
@@ -32,19 +40,30 @@ pub(super) struct Trail {
 
 impl Trail {
     /// Notes that a file is synced up to an offset, and lets go of what lies too far back.
-    pub(super) fn synced(&mut self, file: &Arc<dyn LogFile>, to: u64) {
+    pub(super) fn synced(&self, id: FileId, file: &Arc<dyn LogFile>, to: u64) {
+        self.0.lock().synced(id, file, to);
+    }
+
+    /// Closes a file that was removed: what it has in the page cache goes with it.
+    pub(super) fn forget(&self, id: FileId) {
+        self.0.lock().forget(id);
+    }
+}
+
+impl Stretches {
+    fn synced(&mut self, id: FileId, file: &Arc<dyn LogFile>, to: u64) {
         let from = match self.stretches.back_mut() {
-            Some(last) if Arc::ptr_eq(&last.file, file) && last.to - last.from < STEP_BYTES => {
+            Some(last) if last.id == id && last.to - last.from < STEP_BYTES => {
                 self.bytes += to - last.to;
                 last.to = to;
                 return;
             }
-            Some(last) if Arc::ptr_eq(&last.file, file) => last.to,
+            Some(last) if last.id == id => last.to,
             _ => 0,
         };
         self.bytes += to - from;
         self.files += usize::from(from == 0);
-        self.stretches.push_back(Stretch { file: Arc::clone(file), from, to });
+        self.stretches.push_back(Stretch { id, file: Arc::clone(file), from, to });
         while self.bytes > KEPT_BYTES || self.files > FILES_MAX {
             self.let_go();
         }
@@ -52,19 +71,24 @@ impl Trail {
 
     /// Lets go of the oldest stretch.
     fn let_go(&mut self) {
-        let Some(Stretch { file, from, to }) = self.stretches.pop_front() else { return };
+        let Some(Stretch { id, file, from, to }) = self.stretches.pop_front() else { return };
         file.uncache(from, to - from);
         self.bytes -= to - from;
-        let is_last = self.stretches.front().is_none_or(|next| !Arc::ptr_eq(&next.file, &file));
+        let is_last = self.stretches.front().is_none_or(|next| next.id != id);
         self.files -= usize::from(is_last);
+    }
+
+    fn forget(&mut self, id: FileId) {
+        let before = self.stretches.len();
+        self.stretches.retain(|stretch| stretch.id != id);
+        self.bytes = self.stretches.iter().map(|stretch| stretch.to - stretch.from).sum();
+        self.files -= usize::from(self.stretches.len() < before);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io;
-
-    use parking_lot::Mutex;
 
     use super::*;
 
@@ -94,26 +118,34 @@ mod tests {
 
     #[test]
     fn no_more_files_are_held_than_may_be() {
-        let mut trail = Trail::default();
+        let trail = Trail::default();
         let files: Vec<Arc<Noted>> = (0..20).map(|_| Arc::default()).collect();
-        for noted in &files {
+        for (noted, id) in files.iter().zip(0..) {
             let file: Arc<dyn LogFile> = Arc::clone(noted) as _;
-            (1..=3).for_each(|step| trail.synced(&file, step * STEP_BYTES));
+            (1..=3).for_each(|step| trail.synced(FileId(id), &file, step * STEP_BYTES));
         }
-        let held = files.iter().filter(|noted| Arc::strong_count(noted) > 1).count();
-        assert_eq!((held, trail.files), (FILES_MAX, FILES_MAX));
+        let held = || files.iter().filter(|noted| Arc::strong_count(noted) > 1).count();
+        assert_eq!((held(), trail.0.lock().files), (FILES_MAX, FILES_MAX));
         assert_eq!(*files[15].0.lock(), [(0, STEP_BYTES), (STEP_BYTES, STEP_BYTES), (2 * STEP_BYTES, STEP_BYTES)]);
+        // Removed ones are held no longer, wherever they stand.
+        for (gone, left) in [(17, 3), (17, 3), (19, 2), (16, 1)] {
+            trail.forget(FileId(gone));
+            assert_eq!(
+                (held(), trail.0.lock().files, trail.0.lock().bytes),
+                (left, left, left as u64 * 3 * STEP_BYTES)
+            );
+        }
     }
 
     #[test]
     fn what_lies_too_far_back_is_let_go_once_and_without_gaps() {
-        let mut trail = Trail::default();
+        let trail = Trail::default();
         let files: Vec<Arc<Noted>> = (0..3).map(|_| Arc::default()).collect();
-        for noted in &files {
+        for (noted, id) in files.iter().zip(0..) {
             let file: Arc<dyn LogFile> = Arc::clone(noted) as _;
             for step in 1..=1000 {
-                trail.synced(&file, step * 50_000);
-                assert!(trail.bytes <= KEPT_BYTES + STEP_BYTES);
+                trail.synced(FileId(id), &file, step * 50_000);
+                assert!(trail.0.lock().bytes <= KEPT_BYTES + STEP_BYTES);
             }
         }
         let gone: Vec<Vec<(u64, u64)>> = files.iter().map(|noted| noted.0.lock().clone()).collect();
@@ -123,6 +155,6 @@ mod tests {
         }
         let bytes: Vec<u64> = gone.iter().map(|of_file| of_file.iter().map(|(_, length)| length).sum()).collect();
         assert_eq!((bytes[0], bytes[2]), (50_000_000, 0));
-        assert_eq!(bytes.iter().sum::<u64>() + trail.bytes, 150_000_000);
+        assert_eq!(bytes.iter().sum::<u64>() + trail.0.lock().bytes, 150_000_000);
     }
 }

@@ -13,6 +13,7 @@ use synapse::storage::sim::SimDisk;
 use synapse::storage::{Checked, LogOptions, Verifier};
 use synapse::types::{EntryId, IdRange, NewEntry, Retention, StreamSettings};
 
+use crate::space::{removed_held, space_held};
 use crate::world::{SEGMENT_BYTES, STORE, World};
 use crate::{stream, wait};
 
@@ -296,14 +297,14 @@ fn a_check_knows_rewritten_files_and_snapshots() {
     assert_eq!(error.reason(), Reason::Corrupt, "{error}");
 }
 
-/// Bytes under a folder, on the disk, and what they were at most while something was done.
+/// What a folder took of the disk at most while something was done.
 fn largest_during(folder: &std::path::Path, work: impl FnOnce()) -> u64 {
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             let mut largest = 0;
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                largest = largest.max(bytes_under(folder));
+                largest = largest.max(held(folder));
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
             largest
@@ -314,13 +315,37 @@ fn largest_during(folder: &std::path::Path, work: impl FnOnce()) -> u64 {
     })
 }
 
-fn bytes_under(folder: &std::path::Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    let of = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(found) if found.is_dir() => bytes_under(&entry.path()),
-        found => found.map_or(0, |found| found.len()),
-    };
-    entries.flatten().map(of).sum()
+/// What a folder takes of the disk, removed files that are open in this process included.
+fn held(folder: &std::path::Path) -> u64 {
+    space_held(folder, std::process::id())
+}
+
+/// Whoever read a file or wrote it lets go of it with its removal, reads under way excepted.
+#[test]
+fn files_that_are_given_up_are_closed_by_all_who_had_them_open() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data");
+    let options = || EngineOptions { segment_bytes: 1 << 20, cache_bytes: 1 << 20, ..EngineOptions::new(&data) };
+    let event = || Event::new("t", vec![7; 10_000]).into_entry().expect("valid");
+    let engine = Engine::open(options()).expect("opens");
+    for round in 0..3 {
+        for _ in 0..200 {
+            wait(engine.publish(Publish::new(stream("s"), (0..10).map(|_| event()).collect()))).expect("publishes");
+        }
+        let mut range = IdRange::ALL;
+        while let Some(next) = wait(engine.read(Read { range, ..Read::all(stream("s")) })).expect("reads").next {
+            range.first = next;
+        }
+        let full = held(&data);
+        let trim = Trim { stream: stream("s"), to: TrimTo::KeepEntries(3), dry_run: false };
+        wait(engine.trim(trim)).expect("trims");
+        let until = Instant::now() + Duration::from_secs(20);
+        while held(&data) > 5 << 20 {
+            assert!(Instant::now() < until, "round {round}: {} of {full} bytes are held", held(&data));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(removed_held(&data, std::process::id()), Vec::<std::path::PathBuf>::new(), "round {round}");
+    }
 }
 
 /// `SYNAPSE_RECLAIM_SCALE=64` publishes 4 GiB through a stream kept to 64 MiB, in segments of 64 MiB.
@@ -349,8 +374,8 @@ fn a_stream_kept_to_so_much_never_holds_much_more_on_the_disk() {
         "{largest} bytes on the disk, {kept} kept"
     );
     let until = Instant::now() + Duration::from_secs(20);
-    while bytes_under(&data) > 2 * kept + 4 * segment {
-        assert!(Instant::now() < until, "{} bytes stay on the disk", bytes_under(&data));
+    while held(&data) > 2 * kept + 4 * segment {
+        assert!(Instant::now() < until, "{} bytes stay on the disk", held(&data));
         std::thread::sleep(Duration::from_millis(20));
     }
     let mut info = wait(engine.stream(&stream("s"))).expect("is there");

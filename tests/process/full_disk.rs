@@ -5,12 +5,13 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::redis::{REDIS_PORT, Redis};
 use crate::server::{FLAGS, Server};
+use crate::space::{removed_held, space_held};
 use crate::surfaces::{DONE, PUBLISHES, Surfaces};
 use crate::world::{World, ended};
 
@@ -43,6 +44,12 @@ impl SmallDisk {
         std::fs::remove_file(self.ballast()).expect("it is there");
     }
 
+    /// Bytes that are used, as `df` tells them.
+    fn used(&self) -> u64 {
+        let found = rustix::fs::statvfs(&self.0).expect("it is mounted");
+        (found.f_blocks - found.f_bfree) * found.f_frsize
+    }
+
     fn ballast(&self) -> PathBuf {
         self.0.join("ballast")
     }
@@ -53,11 +60,6 @@ impl Drop for SmallDisk {
         // Lazily: whoever has files open on it may take a while to end.
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
-}
-
-fn log_bytes(data_dir: &Path) -> u64 {
-    let files = std::fs::read_dir(data_dir.join("log")).expect("listed").flatten();
-    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
 }
 
 #[test]
@@ -86,7 +88,7 @@ fn a_full_disk_refuses_publishes_alone_and_only_until_there_is_room() {
         consumers.shutdown().await;
 
         disk.make_room();
-        goes_on(&surfaces).await;
+        goes_on(&surfaces, "other").await;
         for _ in 0..20 {
             assert_eq!((redis.add(10_000), redis.add_in_transaction(10_000)), (None, None));
         }
@@ -94,10 +96,10 @@ fn a_full_disk_refuses_publishes_alone_and_only_until_there_is_room() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(publishers.try_join_next().is_none() && consumers.try_join_next().is_none(), "all goes on");
         // The index, too: without it no file would be given up.
-        let before = log_bytes(&world.data_dir);
+        let before = disk.used();
         assert_eq!(surfaces.trim("other", 0).await, DONE);
         let gave_back = async {
-            while log_bytes(&world.data_dir) + (3 << 20) > before {
+            while disk.used() + (3 << 20) > before {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -111,6 +113,80 @@ fn a_full_disk_refuses_publishes_alone_and_only_until_there_is_room() {
     assert!(redis.has_all(), "what was acknowledged over the Redis port is there");
     server.kill();
     world.judge();
+}
+
+/// How a disk is filled again and again: its size, that of segments, and how often. `SYNAPSE_FULL_DISK=long` takes 256 MiB,
+/// segments of 4 MiB and ten times.
+fn rounds() -> (u64, u64, u32) {
+    let long = std::env::var("SYNAPSE_FULL_DISK").is_ok_and(|form| form == "long");
+    if long { (256 << 20, 4 << 20, 10) } else { (64 << 20, 1 << 20, 3) }
+}
+
+#[test]
+fn a_full_disk_that_is_trimmed_is_filled_again_in_the_same_process() {
+    let world = World::new();
+    let (size, segment, rounds) = rounds();
+    let Some(disk) = SmallDisk::at(&world.folder().join("disk"), size) else { return };
+    let data = disk.0.join("data");
+    let segment_bytes = segment.to_string();
+    let flags = ["--segment-bytes", &segment_bytes, "--checkpoint-bytes", "1048576"];
+    let mut server = Server::start_on(&data, "127.0.0.1:0", &[&flags[..], &REDIS_PORT].concat());
+    let mut redis = Redis::prepare(&mut server);
+    let pid = server.child.id();
+    world.runtime.block_on(async {
+        let surfaces = Surfaces::of(&server.url).await;
+        assert_eq!(surfaces.create_group("big", "g").await, DONE);
+        for round in 1..=rounds {
+            fill_up(&surfaces, &mut redis).await;
+            let full = disk.used();
+            assert!(full + 2 * segment > size, "round {round}: {full} of {size} bytes are used");
+            // Everybody has every file open.
+            let (entries, _) = surfaces.held("big").await;
+            assert_eq!(surfaces.read_through("big").await, entries);
+            assert_eq!(surfaces.acknowledge("big", "g").await, DONE);
+            assert!(redis.ask("XRANGE big - + COUNT 1000").starts_with('*'));
+            // All of it goes, or some stays.
+            assert_eq!(surfaces.trim("big", if round % 2 == 1 { 0 } else { entries / 4 }).await, DONE);
+            let (_, live) = surfaces.held("big").await;
+            comes_back(&disk, pid, 2 * live + 4 * segment).await;
+            goes_on(&surfaces, "big").await;
+            assert_eq!(redis.add(10_000), None);
+        }
+    });
+    assert!(redis.has_all());
+    server.terminate();
+}
+
+/// Publishes until every surface refuses that, each for the same reason.
+async fn fill_up(surfaces: &Surfaces, redis: &mut Redis) {
+    let mut refused = false;
+    while !refused {
+        while surfaces.publish_many("big", 8, 16_000).await == DONE {}
+        let outcomes = surfaces.publish("big", 50_000).await;
+        assert!(outcomes.iter().all(|outcome| [DONE, "STORAGE_FULL"].contains(&outcome.as_str())), "{outcomes:?}");
+        let refusal = redis.add(50_000);
+        assert!(refusal.as_ref().is_none_or(|refusal| refusal.contains("OOM STORAGE_FULL: ")), "{refusal:?}");
+        refused = outcomes == ["STORAGE_FULL"; 3] && refusal.is_some();
+    }
+}
+
+/// Soon no more than this is used, and then no removed file is held open.
+async fn comes_back(disk: &SmallDisk, pid: u32, bound: u64) {
+    let began = Instant::now();
+    let back = async {
+        while disk.used() > bound {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let took = began.elapsed();
+        while !removed_held(&disk.0, pid).is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        eprintln!("{} MiB used, at most {} may be, {took:?}", disk.used() >> 20, bound >> 20);
+    };
+    if tokio::time::timeout(Duration::from_secs(20), back).await.is_err() {
+        let (used, held) = (disk.used(), space_held(&disk.0, pid));
+        panic!("{used} bytes used, {held} by the server, at most {bound}: {:?}", removed_held(&disk.0, pid));
+    }
 }
 
 /// The same of the Redis port.
@@ -142,15 +218,15 @@ async fn refused_alone(surfaces: &Surfaces) {
 }
 
 /// Soon publishes are taken again, and then all of them.
-async fn goes_on(surfaces: &Surfaces) {
+async fn goes_on(surfaces: &Surfaces, stream: &str) {
     let again = async {
-        while surfaces.publish("other", 100_000).await != [DONE; 3] {
+        while surfaces.publish(stream, 100_000).await != [DONE; 3] {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(5), again).await.expect("publishing goes on");
     for _ in 0..20 {
-        assert_eq!(surfaces.publish("other", 100_000).await, [DONE; 3]);
+        assert_eq!(surfaces.publish(stream, 100_000).await, [DONE; 3]);
     }
     let (all, events, status, state, up) = surfaces.health().await;
     assert_eq!((all, events), (ServingStatus::Serving, ServingStatus::Serving));

@@ -115,6 +115,37 @@ impl Surfaces {
         [read, reason_of_http(&self.http("GET", &format!("/streams/{stream}/messages"), "").await)]
     }
 
+    /// Publishes so many events of so many bytes in one request.
+    pub(crate) async fn publish_many(&self, stream: &str, events: usize, bytes: usize) -> String {
+        let one = publish(stream, bytes);
+        let request = v1::PublishRequest { events: vec![one.events[0].clone(); events], ..one };
+        reason(EventServiceClient::new(self.channel.clone()).publish(request).await)
+    }
+
+    /// Reads a stream to its end; answers how many entries it has.
+    pub(crate) async fn read_through(&self, stream: &str) -> u64 {
+        let mut events = EventServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20);
+        let (mut count, mut from) = (0, v1::EntryId { ms: 0, seq: 0 });
+        loop {
+            let start = Some(v1::read_events_request::Start::FirstId(from));
+            let request = v1::ReadEventsRequest { stream: stream.into(), start, ..Default::default() };
+            let page = events.read_events(request).await.expect("reads").into_inner();
+            count += page.events.len() as u64;
+            match page.next_id {
+                Some(next) => from = next,
+                None => return count,
+            }
+        }
+    }
+
+    /// Entries of a stream, and their bytes.
+    pub(crate) async fn held(&self, stream: &str) -> (u64, u64) {
+        let mut streams = StreamServiceClient::new(self.channel.clone());
+        let info = streams.get_stream(v1::GetStreamRequest { stream: stream.into() }).await.expect("is there");
+        let info = info.into_inner().info.expect("told");
+        (info.length, info.bytes)
+    }
+
     /// What the health services say: gRPC of the server and of its `EventService`; status and state over HTTP; and the
     /// metric `up`.
     pub(crate) async fn health(&self) -> (ServingStatus, ServingStatus, u16, String, bool) {

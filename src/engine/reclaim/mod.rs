@@ -126,8 +126,13 @@ impl Reclaimer {
 
     /// Gives up what is worth it now; says whether it did.
     pub(crate) async fn reclaim(&mut self, amount: Amount) -> Result<bool> {
-        let Some(work) = self.choose(amount)? else { return Ok(false) };
+        let Some(mut work) = self.choose(amount)? else { return Ok(false) };
         let replacement = match self.replacement(&work) {
+            // What needs no room goes first, and makes some.
+            Err(error) if error.reason() == Reason::StorageFull && !work.dead.is_empty() => {
+                work.thin.clear();
+                self.replacement(&work)?
+            }
             Err(error) if error.reason() == Reason::Corrupt => {
                 tracing::warn!(%error, "damage keeps files from being rewritten");
                 self.damaged.extend(work.thin.iter().map(|known| known.file));
@@ -198,7 +203,7 @@ impl Reclaimer {
                 return true;
             }
             let removed = files.remove(&file.name());
-            // Whoever read it up to now may have it open: its space comes back with the last of them.
+            // Its space comes back with the last read under way.
             log.forget(*file);
             match removed {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
