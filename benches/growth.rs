@@ -270,8 +270,8 @@ fn reader(engine: &Engine, stream: &StreamName) -> std::thread::JoinHandle<(u64,
         let tailing = async {
             let mut tail = engine.tail(&stream, TailFrom::Latest).await.expect("tails");
             let mut count = 0;
-            while let Ok(entries) = tail.next(1000, 1 << 20).await {
-                count += entries.len() as u64;
+            while let Ok(batch) = tail.next(1000, 1 << 20).await {
+                count += batch.entries.len() as u64;
             }
             count
         };

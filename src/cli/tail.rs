@@ -7,6 +7,7 @@ use super::render::{Output, write_entry};
 use super::values;
 use crate::proto::v1::event_service_client::EventServiceClient;
 use crate::proto::v1::{self, position, read_events_request};
+use crate::types::EntryId;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -44,9 +45,23 @@ async fn follow(mut client: EventServiceClient<Service>, args: Args) -> anyhow::
     let mut tail = client.tail_events(request).await.map_err(refused)?.into_inner();
     while left > 0 {
         let Some(message) = tail.message().await.map_err(refused)? else { break };
+        if let Some(gap) = &message.gap {
+            tell(gap);
+        }
         left -= print(args.output, &message.events, left)?;
     }
     Ok(())
+}
+
+/// Says what was trimmed before it was read.
+fn tell(gap: &v1::Gap) {
+    let id = |id: &Option<v1::EntryId>| id.map_or(EntryId::ZERO, EntryId::from);
+    let missed = match gap.missed {
+        Some(1) => "1 event was".to_owned(),
+        Some(missed) => format!("{missed} events were"),
+        None => "events may have been".to_owned(),
+    };
+    eprintln!("gap: {missed} trimmed unread between {} and {}", id(&gap.after), id(&gap.before));
 }
 
 async fn page_through(mut client: EventServiceClient<Service>, args: Args) -> anyhow::Result<()> {
@@ -60,6 +75,9 @@ async fn page_through(mut client: EventServiceClient<Service>, args: Args) -> an
             ..Default::default()
         };
         let page = client.read_events(request).await.map_err(refused)?.into_inner();
+        if let Some(bound) = page.trimmed_before {
+            eprintln!("gap: events before {} may have been trimmed unread", EntryId::from(bound));
+        }
         left -= print(args.output, &page.events, left)?;
         let Some(next) = page.next_id else { break };
         start = Some(read_events_request::Start::FirstId(next));
@@ -74,7 +92,7 @@ fn start_of(from: Option<v1::Position>) -> Option<Option<read_events_request::St
         Some(position::Position::Latest(())) => None,
         Some(position::Position::Time(time)) => Some(Some(read_events_request::Start::FirstTime(time))),
         Some(position::Position::After(id)) => {
-            let next = crate::types::EntryId::new(id.ms, id.seq).next()?;
+            let next = EntryId::new(id.ms, id.seq).next()?;
             Some(Some(read_events_request::Start::FirstId(v1::EntryId { ms: next.ms, seq: next.seq })))
         }
     }

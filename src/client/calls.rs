@@ -61,6 +61,9 @@ pub struct Page {
     pub entries: Vec<Entry>,
     /// The range that is left; unset at its end.
     pub next: Option<ReadRange>,
+    /// Set where the range was to start at an id below what is trimmed (when reversed also where all of it lies there): no
+    /// entry below this id is left, and some that were asked for may be gone.
+    pub trimmed_before: Option<EntryId>,
 }
 
 impl Client {
@@ -99,7 +102,7 @@ impl StreamHandle {
             true => ReadRange { last: Some(id), ..range },
         });
         let entries = answer.events.into_iter().map(Entry::try_from).collect::<Result<_>>()?;
-        Ok(Page { entries, next })
+        Ok(Page { entries, next, trimmed_before: answer.trimmed_before.map(EntryId::from) })
     }
 
     /// Follows the stream from a place on: what there is, then what comes. See [`Tail`].

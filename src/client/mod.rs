@@ -66,7 +66,7 @@ pub use error::{Error, ErrorKind, Result, Violation};
 pub use groups::{Batch, DeadLetterPage, Delivered, GroupHandle, Letters, Nack, Settled};
 pub use publisher::{Appended, Publisher, PublisherBuilder, Receipt};
 pub use streams::StreamHandle;
-pub use tail::Tail;
+pub use tail::{Gap, Tail};
 
 use crate::proto::v1::consumer_service_client::ConsumerServiceClient;
 use crate::proto::v1::event_service_client::EventServiceClient;

@@ -151,6 +151,32 @@ pub struct Page {
     pub entries: Vec<StoredEntry>,
     /// Where there is more in the range: the id to go on from (the new start, or the new end when reversed).
     pub next: Option<EntryId>,
+    /// Set where the range was to start at an id below what is trimmed (when reversed also where all of it lies there): no
+    /// entry below this id is left, and some that were asked for may be gone.
+    pub trimmed_before: Option<EntryId>,
+    /// How many entries the stream had ever been appended before the first of these, and before the last.
+    pub ordinals: Option<(u64, u64)>,
+}
+
+/// What a tail brings: at least one entry, or a gap.
+#[derive(Clone, Debug, Default)]
+pub struct TailBatch {
+    /// Entries that were trimmed before the tail got to them; they come before the others.
+    pub gap: Option<Gap>,
+    /// The entries, in id order.
+    pub entries: Vec<StoredEntry>,
+}
+
+/// Entries that were trimmed before a tail got to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// They come after this id: where the tail was, or where it was to start.
+    pub after: EntryId,
+    /// They come before this id: that of the first entry behind them, or where there is none yet, below which all is trimmed.
+    pub before: EntryId,
+    /// How many; among them are those that were deleted singly before they would have been trimmed. Unset where that is
+    /// not known, since the tail was to start below what was trimmed already: it may be none then.
+    pub missed: Option<u64>,
 }
 
 /// Where a tail starts.

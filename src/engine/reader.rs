@@ -136,6 +136,7 @@ impl Reader {
                         return Ok(Some(page));
                     }
                     bytes += entry.bytes.len();
+                    page.ordinals = Some((page.ordinals.map_or(entry.ordinal, |(first, _)| first), entry.ordinal));
                     page.entries.push(entry.into());
                 }
             }

@@ -136,7 +136,11 @@ impl Engine {
             );
         }
         let Read { range, reverse, entries_max, bytes_max, .. } = request;
-        self.read_with(move |reader, disk| reader.page(&view, range, reverse, entries_max, bytes_max, disk)).await
+        let read = Arc::clone(&view);
+        let read = move |reader: &Reader, disk| reader.page(&read, range, reverse, entries_max, bytes_max, disk);
+        let mut page = self.read_with(read).await?;
+        page.trimmed_before = trimmed_of(&page, range, reverse, view.extent().trimmed_before);
+        Ok(page)
     }
 
     /// The first entry of the range that can be read: what is known of a stream does not depend on damage to its head.
@@ -230,6 +234,15 @@ impl Engine {
         }
         self.ask(|reply| Command::DeleteEntries { stream: number, entries, reply }).await
     }
+}
+
+/// Below which id a stream is trimmed, where a page was to start in what is gone. A page that starts where it was to
+/// misses nothing, whatever was trimmed after it was read.
+fn trimmed_of(page: &Page, range: IdRange, reverse: bool, bound: EntryId) -> Option<EntryId> {
+    let asked = if reverse && range.last >= bound { page.next.is_none() } else { true };
+    let starts_below = range.first > EntryId::ZERO && range.first < bound || reverse && range.last < bound;
+    let first = page.entries.first().filter(|_| !reverse).map_or(bound, |entry| entry.id);
+    (asked && starts_below && first > range.first).then_some(bound.min(first))
 }
 
 /// That a trim drops whole logical nodes only.

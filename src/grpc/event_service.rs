@@ -11,7 +11,7 @@ use super::status::status;
 use super::wire::Recorded;
 use super::{Shared, pb};
 use crate::access::Permission;
-use crate::engine::{Page, Read, Tail, TailFrom};
+use crate::engine::{Gap, Page, Read, Tail, TailBatch, TailFrom};
 use crate::error::{Error, Reason, Result};
 use crate::types::{EntryId, IdRange, StoredEntry, StreamName};
 
@@ -48,8 +48,12 @@ impl EventService for Events {
         self.0.allowed(&request, &[Permission::Read], &request.get_ref().stream).map_err(status)?;
         let read = read(request.into_inner()).map_err(status)?;
         let stream = read.stream.clone();
-        let Page { entries, next } = self.0.engine.read(read).await.map_err(status)?;
-        Ok(Response::new(pb::ReadEventsResponse { events: recorded(&stream, entries), next_id: next.map(pb_id) }))
+        let Page { entries, next, trimmed_before, .. } = self.0.engine.read(read).await.map_err(status)?;
+        Ok(Response::new(pb::ReadEventsResponse {
+            events: recorded(&stream, entries),
+            next_id: next.map(pb_id),
+            trimmed_before: trimmed_before.map(pb_id),
+        }))
     }
 
     type TailEventsStream = BoxStream<'static, Result<pb::TailEventsResponse, Status>>;
@@ -92,13 +96,21 @@ impl Wanted {
 
 /// The next message of a tail.
 async fn next(shared: &Shared, wanted: &Wanted, tail: &mut Tail) -> Result<pb::TailEventsResponse, Status> {
-    let entries = tokio::select! {
+    let TailBatch { entries, gap } = tokio::select! {
         biased;
         () = shared.drain.cancelled() => return Err(Shared::draining()),
-        entries = tail.next(wanted.entries_max, wanted.bytes_max) => entries.map_err(status)?,
+        batch = tail.next(wanted.entries_max, wanted.bytes_max) => batch.map_err(status)?,
     };
-    let position = entries.last().map(|entry| pb_id(entry.id));
-    Ok(pb::TailEventsResponse { events: recorded(&wanted.stream, entries), position })
+    let gap = gap.map(|Gap { after, before, missed }| pb::Gap {
+        after: Some(pb_id(after)),
+        before: Some(pb_id(before)),
+        missed,
+    });
+    Ok(pb::TailEventsResponse {
+        events: recorded(&wanted.stream, entries),
+        position: Some(pb_id(tail.position())),
+        gap,
+    })
 }
 
 fn recorded(stream: &StreamName, entries: Vec<StoredEntry>) -> Vec<Recorded> {

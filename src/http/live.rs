@@ -2,7 +2,8 @@
 //!
 //! It reads from the log at the pace of its reader, so it drops nothing: a slow reader is simply behind. A comment
 //! every few seconds keeps proxies from closing it. Where it ends by an error, the last event, `error`, says why.
-//! What is trimmed before a reader that is behind gets to it cannot be shown; an event `gap` then says from where to where.
+//! What is trimmed before a reader that is behind gets to it cannot be shown; an event `gap` then says from where to
+//! where, and how many entries it was.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,9 +27,9 @@ use super::request::{Query, Scope, Shape, no_filter};
 use super::routes::Route;
 use super::text::Position;
 use crate::access::Permission;
-use crate::engine::{Read, Tail, TailFrom};
+use crate::engine::{Gap, Tail, TailBatch, TailFrom};
 use crate::error::{Error, Reason, Result};
-use crate::types::{EntryId, IdRange, StoredEntry, StreamName};
+use crate::types::{EntryId, StreamName};
 
 /// Entries and bytes handed over at once, at most (but always one entry): so much is held of a view that nobody reads.
 const ENTRIES_MAX: usize = 100;
@@ -41,7 +42,8 @@ pub(super) fn routes() -> Vec<Route> {
             .describe(
                 "Every event has its entry id as `id`, so that a browser that reconnects goes on where it was. \
                  Nothing is dropped: a slow reader is behind. An event named `gap` says that entries were trimmed \
-                 before the reader got to them; one named `error` carries a problem and ends the view.",
+                 before the reader got to them (`after_id`, `before_id`, and `missed`, how many, where that is \
+                 known); one named `error` carries a problem and ends the view.",
             )
             .query::<LiveQuery>()
             .header("Last-Event-ID", "Goes on after this entry; goes before `from`.")
@@ -69,9 +71,7 @@ async fn live(State(app): State<App>, scope: Scope, Query(query): Query<LiveQuer
     };
     let place = place(&app.live)?;
     let tail = app.engine.tail(&stream, from).await?;
-    // Who comes back, or starts at an id, may have missed what was trimmed meanwhile.
-    let behind = matches!(from, TailFrom::After(id) if id != EntryId::ZERO);
-    let view = View { app, stream, shape: Shape::of(&headers), tail, behind, ended: false, _place: place };
+    let view = View { app, stream, shape: Shape::of(&headers), tail, ended: false, _place: place };
     let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")];
     Ok((headers, Body::from_stream(view.into_stream())).into_response())
 }
@@ -95,8 +95,6 @@ struct View {
     stream: StreamName,
     shape: Shape,
     tail: Tail,
-    /// Whether there may have been more than the last batch could hold.
-    behind: bool,
     ended: bool,
     _place: OwnedSemaphorePermit,
 }
@@ -117,46 +115,30 @@ impl View {
         if self.ended {
             return None;
         }
-        let position = self.tail.position();
-        let entries = tokio::select! {
-            entries = self.tail.next(ENTRIES_MAX, BYTES_MAX) => entries,
+        let batch = tokio::select! {
+            batch = self.tail.next(ENTRIES_MAX, BYTES_MAX) => batch,
             () = self.app.shutdown.cancelled() => Err(Error::draining()),
             () = tokio::time::sleep(self.app.options.heartbeat) => return Some(Bytes::from_static(b": heartbeat\n\n")),
         };
-        Some(match entries {
-            Ok(entries) => self.batch(position, &entries).await,
+        Some(match batch {
+            Ok(batch) => self.batch(&batch).await,
             Err(error) => self.end(error),
         })
     }
 
-    async fn batch(&mut self, position: EntryId, entries: &[StoredEntry]) -> Bytes {
+    async fn batch(&self, batch: &TailBatch) -> Bytes {
         let (mut out, mut entry_json) = (String::new(), String::new());
-        if let (true, Some(first)) = (self.behind, entries.first())
-            && self.trimmed_between(position, first.id).await
-        {
-            write_frame(&mut out, &[("event", "gap")], &gap_json(position, first.id));
+        if let Some(gap) = &batch.gap {
+            write_frame(&mut out, &[("event", "gap")], &gap_json(gap));
         }
         // Hundreds of views that are behind would keep every core writing; whoever else has a request goes in between.
         let _turn = self.app.writing.acquire().await;
-        for entry in entries {
+        for entry in &batch.entries {
             entry_json.clear();
             write_entry(&mut entry_json, &self.stream, entry, self.shape);
             write_frame(&mut out, &[("id", &entry.id.to_string())], &entry_json);
         }
-        let bytes: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
-        self.behind = entries.len() == ENTRIES_MAX || bytes >= BYTES_MAX / 2;
         Bytes::from(out)
-    }
-
-    /// Whether the stream's lower bound has passed what came after `position`, and not yet `first`.
-    async fn trimmed_between(&self, position: EntryId, first: EntryId) -> bool {
-        let Some(next) = position.next().filter(|next| *next < first) else { return false };
-        let range = IdRange { first: next, last: first };
-        let read = Read { range, entries_max: 1, strict: true, ..Read::all(self.stream.clone()) };
-        let refused = self.app.engine.read(read).await.err();
-        let bound = refused.filter(|e| e.reason() == Reason::IdTrimmed);
-        // A bound beyond the entry in hand came after it was read: nothing before it is missing for that.
-        bound.and_then(|e| EntryId::parse(e.detail("first")?).ok()).is_some_and(|bound| bound <= first)
     }
 
     fn end(&mut self, error: Error) -> Bytes {
@@ -168,9 +150,13 @@ impl View {
     }
 }
 
-/// What a gap says: entries after the one and before the other may have been trimmed unseen.
-fn gap_json(after: EntryId, before: EntryId) -> String {
-    format!("{{\"after_id\":\"{after}\",\"before_id\":\"{before}\",\"reason\":\"{}\"}}", Reason::IdTrimmed.name())
+/// What a gap says: so many entries after the one and before the other were trimmed unseen, or perhaps some, where the
+/// number is not known.
+fn gap_json(gap: &Gap) -> String {
+    let Gap { after, before, missed } = gap;
+    let missed = missed.map_or(String::new(), |missed| format!("\"missed\":{missed},"));
+    let reason = Reason::IdTrimmed.name();
+    format!("{{\"after_id\":\"{after}\",\"before_id\":\"{before}\",{missed}\"reason\":\"{reason}\"}}")
 }
 
 /// Appends one server-sent event. Line ends within the data, which in JSON stand between tokens only, become lines of

@@ -81,6 +81,9 @@ struct EventPage {
     events: Vec<Object>,
     /// Where to go on; absent at the end.
     next_id: Option<IdText>,
+    /// Set where the range was to start below what is trimmed (when descending also where all of it lies there): no entry
+    /// below this id is left, and some that were asked for may be gone.
+    trimmed_before: Option<IdText>,
 }
 
 /// An event as it was sent, with `_id`, `_stream` and `_time`.
@@ -139,6 +142,9 @@ fn page_json(stream: &StreamName, page: &Page, shape: Shape) -> String {
     if let Some(next) = page.next {
         out.push_str(&format!(",\"next_id\":\"{next}\""));
     }
+    if let Some(bound) = page.trimmed_before {
+        out.push_str(&format!(",\"trimmed_before\":\"{bound}\""));
+    }
     out.push('}');
     out
 }
@@ -191,7 +197,7 @@ mod tests {
         let stream = StreamName::parse("s").expect("a name");
         let entry = Event::new("t", &b"{\"type\":\"t\"}"[..]).into_entry().expect("an event");
         let entry = StoredEntry { id: EntryId::new(1, 0), append_ms: 1, kind: entry.kind, bytes: entry.bytes };
-        let page = Page { entries: vec![entry.clone(), entry], next: Some(EntryId::new(2, 0)) };
+        let page = Page { entries: vec![entry.clone(), entry], next: Some(EntryId::new(2, 0)), ..Page::default() };
         let json: serde_json::Value =
             serde_json::from_str(&page_json(&stream, &page, Shape::Native)).expect("plain JSON");
         assert_eq!(json["events"].as_array().map(Vec::len), Some(2));

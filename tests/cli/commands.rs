@@ -23,6 +23,22 @@ fn what_is_published_is_tailed() {
 }
 
 #[test]
+fn a_tail_tells_what_was_trimmed() {
+    let server = Server::start();
+    let ids = server.run_with_input(&["publish", "s", "-"], "{}\n{}\n{}\n{}\n").ok();
+    let ids: Vec<&str> = ids.lines().collect();
+    server.run(&["trim", "s", "--before", ids[2]]).ok();
+    let paged = format!("gap: events before {} may have been trimmed unread\n", ids[2]);
+    let followed = format!("gap: events may have been trimmed unread between {} and {}\n", ids[0], ids[2]);
+    for (flags, told) in [(&[][..], paged), (&["--follow", "--count", "2"], followed)] {
+        let tail = server.run(&[&["tail", "s", "--from", ids[0]], flags].concat());
+        assert_eq!(tail.err, told);
+        assert_eq!(tail.ok().lines().count(), 2);
+    }
+    assert_eq!(server.run(&["tail", "s"]).err, "");
+}
+
+#[test]
 fn flags_go_over_what_the_data_says() {
     let server = Server::start();
     server.run(&["publish", "s", "--data", r#"{"event":"a","key":"k"}"#, "--type", "b", "--source", "me"]).ok();

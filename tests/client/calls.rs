@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use synapse::client::{Client, Event, Letters, Nack, ReadRange, StartAt};
+use synapse::client::{Client, Event, Gap, Letters, Nack, ReadRange, StartAt};
 use synapse::error::Reason;
 use synapse::proto::v1::{self, GroupSettings, RedriveTarget, StreamSettings, TrimStreamRequest};
 use synapse::types::EntryId;
@@ -43,6 +43,23 @@ async fn events_are_published_read_and_tailed() {
         assert_eq!(all.next().await.expect("goes on").expect("an entry").id, *id);
     }
     assert_eq!(new.next().await.expect("goes on").expect("an entry").id, more.first());
+    server.kill();
+}
+
+#[tokio::test]
+async fn a_tail_tells_what_was_trimmed_before_it_got_there() {
+    let (_folder, server, client) = start().await;
+    let stream = client.stream("s");
+    let ids = stream.publish(events(0..5)).await.expect("published").ids;
+    let trim = TrimStreamRequest { before_id: Some(ids[3].into()), ..Default::default() };
+    stream.trim(trim).await.expect("trimmed");
+    let mut tail = stream.tail(StartAt::After(ids[0])).await.expect("opened");
+    assert_eq!(tail.next().await.expect("goes on").expect("an entry").id, ids[3]);
+    assert_eq!(tail.take_gap(), Some(Gap { after: ids[0], before: ids[3], missed: None }));
+    assert_eq!(tail.next().await.expect("goes on").expect("an entry").id, ids[4]);
+    assert_eq!(tail.take_gap(), None);
+    let page = stream.read(ReadRange { first: Some(ids[1]), ..Default::default() }).await.expect("read");
+    assert_eq!((page.entries.len(), page.trimmed_before), (2, Some(ids[3])));
     server.kill();
 }
 

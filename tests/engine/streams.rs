@@ -2,7 +2,8 @@
 
 use synapse::clock::{Clock, SystemClock};
 use synapse::engine::{
-    Expected, Gathered, ProducerSequence, Publish, Published, Read, SetExpiry, SetLastId, TailFrom, Trim, TrimTo,
+    Expected, Gap, Gathered, ProducerSequence, Publish, Published, Read, SetExpiry, SetLastId, Tail, TailFrom, Trim,
+    TrimTo,
 };
 use synapse::error::{Error, Reason};
 use synapse::format::event::Event;
@@ -52,8 +53,8 @@ fn a_tail_that_waits_ends_when_the_engine_stops() {
     let fixture = Fixture::new();
     wait(fixture.engine.publish(events("s", 0..1))).expect("publishes");
     let mut tail = wait(fixture.engine.tail(&stream("s"), TailFrom::Earliest)).expect("tails");
-    assert_eq!(wait(tail.next(9, 1 << 20)).expect("reads").len(), 1);
-    let waiting = std::thread::spawn(move || wait(tail.next(9, 1 << 20)).map(|found| found.len()));
+    assert_eq!(wait(tail.next(9, 1 << 20)).expect("reads").entries.len(), 1);
+    let waiting = std::thread::spawn(move || wait(tail.next(9, 1 << 20)).map(|found| found.entries.len()));
     wait(fixture.engine.shutdown()).expect("stops");
     let ended = waiting.join().expect("ends");
     assert_eq!(ended.expect_err("says that it stops").reason(), Reason::Draining);
@@ -202,18 +203,63 @@ fn tails_catch_up_and_go_on() {
     let fixture = Fixture::new();
     wait(fixture.engine.publish(events("s", 0..10))).expect("publishes");
     let mut tail = wait(fixture.engine.tail(&stream("s"), TailFrom::Earliest)).expect("exists");
-    assert_eq!(wait(tail.next(6, 1 << 20)).expect("reads").len(), 6);
-    assert_eq!(wait(tail.next(6, 1 << 20)).expect("reads").len(), 4);
+    assert_eq!(wait(tail.next(6, 1 << 20)).expect("reads").entries.len(), 6);
+    assert_eq!(wait(tail.next(6, 1 << 20)).expect("reads").entries.len(), 4);
     let engine = fixture.engine.clone();
     let publisher = std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_millis(50));
         wait(engine.publish(events("s", 10..12))).expect("publishes")
     });
-    let got = wait(tail.next(6, 1 << 20)).expect("wakes up");
+    let got = wait(tail.next(6, 1 << 20)).expect("wakes up").entries;
     let published = publisher.join().expect("publishes");
     assert_eq!(got.iter().map(|e| e.id).collect::<Vec<_>>(), [published.first, published.last]);
     wait(fixture.engine.delete_stream(&stream("s"))).expect("deletes");
     assert_eq!(wait(tail.next(6, 1 << 20)).expect_err("gone").reason(), Reason::StreamNotFound);
+}
+
+/// What a tail misses, wherever it was and however far the trim goes.
+#[test]
+fn tails_tell_what_was_trimmed_before_they_got_there() {
+    let mut fixture = Fixture::new();
+    for restarted in [false, true] {
+        let name = if restarted { "t" } else { "s" };
+        let first = wait(fixture.engine.publish(events(name, 0..10))).expect("publishes");
+        let ids: Vec<EntryId> = first.ids().iter().map(|(id, _)| *id).collect();
+        if restarted {
+            fixture = fixture.restart();
+        }
+        let tail = |from| wait(fixture.engine.tail(&stream(name), from)).expect("exists");
+        let (mut earliest, mut after) = (tail(TailFrom::Earliest), tail(TailFrom::After(ids[1])));
+        let mut caught_up = tail(TailFrom::After(ids[8]));
+        assert_eq!(wait(caught_up.next(9, 1 << 20)).expect("reads").entries.len(), 1);
+        let mut latest = tail(TailFrom::Latest);
+        let trim = |before| Trim { stream: stream(name), to: TrimTo::BeforeId(before), dry_run: false };
+        wait(fixture.engine.delete_entries(&stream(name), vec![ids[6]])).expect("deletes");
+        wait(fixture.engine.trim(trim(ids[5]))).expect("trims");
+        let gap = |after, before, missed| Some(Gap { after, before, missed });
+        let from_five = |tail: &mut Tail| wait(tail.next(2, 1 << 20)).expect("reads");
+        let batch = from_five(&mut earliest);
+        assert_eq!((batch.gap, batch.entries[0].id), (gap(EntryId::ZERO, ids[5], Some(5)), ids[5]));
+        let batch = from_five(&mut after);
+        assert_eq!((batch.gap, batch.entries[1].id), (gap(ids[1], ids[5], Some(3)), ids[7]));
+        let batch = from_five(&mut tail(TailFrom::After(ids[1])));
+        assert_eq!(batch.gap, gap(ids[1], ids[5], None), "what it had is gone");
+        assert_eq!(from_five(&mut tail(TailFrom::Earliest)).gap, None, "the earliest that is kept");
+        assert_eq!(from_five(&mut tail(TailFrom::After(ids[5]))).gap, None, "what was deleted is not missing");
+
+        let more = wait(fixture.engine.publish(events(name, 10..12))).expect("publishes");
+        let bound = more.last.next().expect("not the last id");
+        wait(fixture.engine.trim(trim(bound))).expect("trims everything");
+        let batch = from_five(&mut after);
+        assert_eq!((batch.gap, batch.entries.len()), (gap(ids[7], bound, Some(4)), 0), "told though nothing is left");
+        let last = wait(fixture.engine.publish(events(name, 12..13))).expect("publishes").last;
+        for tail in [&mut caught_up, &mut latest] {
+            let batch = from_five(tail);
+            assert_eq!((batch.gap, batch.entries[0].id), (gap(ids[9], last, Some(2)), last));
+        }
+        let batch = from_five(&mut after);
+        assert_eq!((batch.gap, batch.entries[0].id), (None, last), "a gap is told once");
+    }
 }
 
 #[test]

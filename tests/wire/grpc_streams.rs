@@ -224,6 +224,42 @@ async fn pages_end_where_bytes_do() {
 }
 
 #[tokio::test]
+async fn readers_are_told_what_was_trimmed() {
+    let server = Server::start().await;
+    let ids = server.fill("s", 0..10).await;
+    let from = Some(v1::Position { position: Some(position::Position::After(ids[1])) });
+    let request = v1::TailEventsRequest { stream: "s".into(), from, entries_max: 2, ..Default::default() };
+    let mut tail = server.events().tail_events(request.clone()).await.expect("it opens").into_inner();
+    assert_eq!(next(&mut tail).await.expect("it lives").expect("entries").gap, None);
+    let trim = v1::TrimStreamRequest { stream: "s".into(), before_id: Some(ids[9]), ..Default::default() };
+    server.streams().trim_stream(trim).await.expect("trimmed");
+    let gap = |after: EntryId, missed| Some(v1::Gap { after: Some(after), before: Some(ids[9]), missed });
+    let mut at = ids[3];
+    while at != ids[9] {
+        // What was on its way may come before.
+        let message = next(&mut tail).await.expect("it lives").expect("entries");
+        let at_now = ids.iter().position(|id| *id == at).expect("one of them");
+        match message.gap {
+            None => assert_eq!(message.events[0].id, Some(ids[at_now + 1])),
+            told => assert_eq!(told, gap(at, Some(8 - at_now as u64))),
+        }
+        at = message.position.expect("set");
+    }
+    let mut resumed = server.events().tail_events(request).await.expect("it opens").into_inner();
+    assert_eq!(next(&mut resumed).await.expect("it lives").expect("entries").gap, gap(ids[1], None));
+
+    let page = async |start, reverse, end| {
+        let request = v1::ReadEventsRequest { start, reverse, end, ..Default::default() };
+        read(&server, request).await.trimmed_before
+    };
+    assert_eq!(page(Some(Start::FirstId(ids[2])), false, None).await, Some(ids[9]));
+    assert_eq!(page(Some(Start::FirstId(ids[9])), false, None).await, None);
+    assert_eq!(page(None, false, None).await, None, "who asks for what there is misses nothing");
+    assert_eq!(page(None, true, None).await, None);
+    assert_eq!(page(None, true, Some(End::LastId(ids[4]))).await, Some(ids[9]), "a page of what is gone");
+}
+
+#[tokio::test]
 async fn tails_catch_up_then_follow() {
     let server = Server::start().await;
     let mut ids = server.fill("s", 0..5).await;

@@ -42,9 +42,40 @@ fn what_was_trimmed_unseen_is_told() {
     let mut view = server.follow("/streams/s/live", &[("last-event-id", &ids[0])]);
     let (first, gap) = view.event();
     assert_eq!((first.as_str(), text(&gap["after_id"]), text(&gap["before_id"])), ("event: gap", &*ids[0], &*ids[3]));
+    assert!(gap["missed"].is_null(), "what it had is gone, so nobody knows");
     assert_eq!(view.event().0, format!("id: {}", ids[3]));
     let mut whole = server.follow("/streams/s/live", &[("last-event-id", &ids[3])]);
     assert_eq!(whole.event().0, format!("id: {}", ids[4]), "nothing is missing here");
+}
+
+/// A reader that had everything, in batches of one event, and then stalls while the stream goes on and is trimmed.
+#[test]
+fn a_reader_that_stalls_is_told_what_it_missed() {
+    let server = Server::start();
+    server.fill("s", 0..1);
+    let mut view = server.follow("/streams/s/live?from=earliest", &[]);
+    assert_eq!(view.frame(), [": open"]);
+    assert_eq!(view.event().1["n"], 0);
+    // More than what is on its way to a reader, which a system may let grow to many megabytes.
+    let (data, total) = ("x".repeat(30_000), 800);
+    let mut last = String::new();
+    for n in 1..total {
+        let answer = server.post("/events/s", &format!("{{\"n\":{n},\"data\":\"{data}\"}}")).is(201).json();
+        last = text(&answer["ids"][0]).to_owned();
+    }
+    server.post("/streams/s/trim", &format!("{{\"before_id\":\"{last}\"}}")).is(200);
+    let (mut next, mut missed) = (1, 0);
+    while next < total {
+        let (first, event) = view.event();
+        if first == "event: gap" {
+            let gap = event["missed"].as_u64().expect("it is known");
+            (next, missed) = (next + gap, missed + gap);
+        } else {
+            assert_eq!(event["n"].as_u64(), Some(next), "after {missed} that were told to be missing");
+            next += 1;
+        }
+    }
+    assert!(missed > 0, "it stalled");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures::future::select_all;
 
 use crate::access::Permission;
-use crate::engine::{Page, Read, TailFrom};
-use crate::error::Reason;
+use crate::engine::{Page, Read, Tail, TailFrom};
+use crate::error::{Error, Reason};
 use crate::limits::{PAGE_BYTES_DEFAULT, PAGE_ENTRIES_MAX};
 use crate::resp::args::{Args, int};
 use crate::resp::refusal::Refusal;
@@ -296,7 +296,7 @@ impl Session {
         let waits = wanted.iter().map(|(stream, after)| {
             Box::pin(async move {
                 let more = match self.engine.tail(stream, TailFrom::After(*after)).await {
-                    Ok(mut tail) => tail.next(1, 1).await.map(drop),
+                    Ok(tail) => any_entry(tail).await,
                     Err(error) => Err(error),
                 };
                 match more {
@@ -307,6 +307,12 @@ impl Session {
         });
         Ok(select_all(waits).await.0?)
     }
+}
+
+/// Waits until a tail has an entry. Redis does not tell of what was trimmed before it was read.
+async fn any_entry(mut tail: Tail) -> Result<(), Error> {
+    while tail.next(1, 1).await?.entries.is_empty() {}
+    Ok(())
 }
 
 /// The refusal of an option that XREAD lacks.
