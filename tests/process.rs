@@ -9,6 +9,8 @@
 mod clients;
 #[path = "process/descriptors.rs"]
 mod descriptors;
+#[path = "process/drains.rs"]
+mod drains;
 #[path = "process/failing_disk.rs"]
 mod failing_disk;
 #[path = "process/faults.rs"]

@@ -129,10 +129,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Runs a command, which may wait for long: unless the client goes away, or the server does.
+    /// Runs a command. One that may wait for long does so unless the client goes away or the connection is to end; any other
+    /// that was begun is answered.
     async fn run(&mut self, request: &[Bytes]) -> Result<(), Over> {
         // What it waits for must not wait for replies that are still here.
-        if super::may_wait(request) {
+        let may_wait = super::may_wait(request);
+        if may_wait {
             self.flush().await?;
         }
         let client = Arc::clone(&self.session.client);
@@ -141,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             reply = self.session.run(request) => reply,
             how = client.unblocked() => how.reply(),
             () = self.input.closed(&mut self.stream) => return Err(Over),
-            () = client.over.cancelled() => return Err(Over),
+            () = client.over.cancelled(), if may_wait => return Err(Over),
         };
         self.reply(reply);
         // A client that sends many commands at once leaves time for others.
@@ -159,6 +161,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     async fn flush(&mut self) -> Result<(), Over> {
-        self.output.flush(&mut self.stream).await.map_err(|_| Over)
+        self.output.flush(&mut self.stream, &self.session.client.over).await.map_err(|_| Over)
     }
 }

@@ -1,9 +1,11 @@
-//! Replies on their way to a client: gathered, written, and bounded in what they hold and in how long they may wait.
+//! Replies on their way to a client: gathered, written, and bounded in what they hold and in how long they may wait. A
+//! client whose connection is to end and who takes nothing of them is not waited for.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
 
 use super::reply::{Protocol, Reply, line};
 use super::room::Share;
@@ -12,6 +14,8 @@ use super::room::Share;
 const WRITE_BYTES: usize = 256 << 10;
 /// Smaller pieces are put behind others, so that they are written together.
 const COPIED_BYTES_MAX: usize = 64 << 10;
+/// How long a client may take nothing once its connection is to end.
+const SILENCE_MAX: Duration = Duration::from_millis(500);
 /// A client takes so much in a second, or it is taken for gone.
 const BYTES_PER_SECOND: usize = 256 << 10;
 
@@ -74,13 +78,17 @@ impl Output {
         self.len >= WRITE_BYTES
     }
 
-    /// Writes all of it. Fails where the client is gone or does not read.
-    pub(super) async fn flush<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) -> io::Result<()> {
+    /// Writes all of it. Fails where the client is gone or does not read; soon, once the connection is to end.
+    pub(super) async fn flush<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        over: &CancellationToken,
+    ) -> io::Result<()> {
         if self.len == 0 {
             return Ok(());
         }
         let wait = self.wait_max + Duration::from_secs((self.len / BYTES_PER_SECOND) as u64);
-        let written = tokio::time::timeout(wait, self.write(stream)).await;
+        let written = tokio::time::timeout(wait, self.write(stream, over)).await;
         self.bytes.clear();
         self.bytes.shrink_to(WRITE_BYTES);
         self.len = 0;
@@ -89,12 +97,35 @@ impl Output {
         written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    async fn write<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) -> io::Result<()> {
+    async fn write<S: AsyncWrite + Unpin>(&mut self, stream: &mut S, over: &CancellationToken) -> io::Result<()> {
         for piece in std::mem::take(&mut self.pieces) {
-            stream.write_all(&piece).await?;
+            write_all(stream, &piece, over).await?;
             self.len -= piece.len();
             let _ = self.share.hold(self.len);
         }
-        stream.write_all(&self.bytes).await
+        write_all(stream, &self.bytes, over).await
     }
+}
+
+async fn write_all<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    mut bytes: &[u8],
+    over: &CancellationToken,
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let silent = async {
+            over.cancelled().await;
+            tokio::time::sleep(SILENCE_MAX).await;
+        };
+        let written = tokio::select! {
+            biased;
+            written = stream.write(bytes) => written?,
+            () = silent => return Err(io::ErrorKind::TimedOut.into()),
+        };
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[written..];
+    }
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! One connection: its handshake, its HTTP version, its requests, its end.
 //!
+//! When the server drains, it lasts as long as something is under way on it (`work.rs`), and no longer.
+//!
 //! Bounded in time where the peer could hold it for nothing: the TLS handshake, the first bytes that tell the HTTP
 //! version, and the headers of HTTP/1 requests have a deadline; HTTP/2 peers must answer pings.
 
@@ -19,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dispatch::Dispatch;
 use super::settings::Settings;
+use super::work::Work;
 use crate::resp::{Ends, Resp};
 
 /// What all connections of a server share.
@@ -53,11 +56,18 @@ impl Connections {
         let served = async {
             match &self.tls {
                 None => self.serve_http(stream).await,
-                Some(tls) => match tokio::time::timeout(self.header_timeout, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => self.serve_http(stream).await,
-                    Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
-                    Err(_) => tracing::debug!("tls handshake took too long"),
-                },
+                Some(tls) => {
+                    let handshake = tokio::time::timeout(self.header_timeout, tls.accept(stream));
+                    let handshake = tokio::select! {
+                        handshake = handshake => handshake,
+                        () = self.drain.cancelled() => return,
+                    };
+                    match handshake {
+                        Ok(Ok(stream)) => self.serve_http(stream).await,
+                        Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
+                        Err(_) => tracing::debug!("tls handshake took too long"),
+                    }
+                }
             }
         };
         tokio::select! {
@@ -70,13 +80,21 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let io = TokioIo::new(FirstBytes::new(stream, self.header_timeout));
-        let mut connection = pin!(self.http.serve_connection_with_upgrades(io, self.service.for_connection()));
+        let work = Work::default();
+        let io = TokioIo::new(FirstBytes::new(stream, self.header_timeout, work.clone()));
+        let service = self.service.for_connection(work.clone());
+        let mut connection = pin!(self.http.serve_connection_with_upgrades(io, service));
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,
             () = self.drain.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    outcome = connection.as_mut() => outcome,
+                    () = work.over() => {
+                        tracing::debug!("connection cut: nothing is under way, and its peer takes nothing");
+                        Ok(())
+                    }
+                }
             }
         };
         if let Err(error) = outcome {
@@ -128,16 +146,24 @@ fn http_builder(settings: &Settings, header_timeout: Duration) -> auto::Builder<
     builder
 }
 
-/// A stream whose peer must send its first bytes, enough to tell the HTTP version, in time.
+/// A stream whose peer must send its first bytes, enough to tell the HTTP version, in time. Counts what the peer takes.
 struct FirstBytes<S> {
     stream: S,
+    work: Work,
     missing: usize,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> FirstBytes<S> {
-    fn new(stream: S, within: Duration) -> Self {
-        Self { stream, missing: PREFACE_BYTES, deadline: Some(Box::pin(tokio::time::sleep(within))) }
+    fn new(stream: S, within: Duration, work: Work) -> Self {
+        Self { stream, work, missing: PREFACE_BYTES, deadline: Some(Box::pin(tokio::time::sleep(within))) }
+    }
+
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.work.wrote(bytes);
+        }
+        written
     }
 }
 
@@ -168,7 +194,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstBytes<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for FirstBytes<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(written)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(cx)
@@ -181,7 +208,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FirstBytes<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.wrote(written)
     }
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()

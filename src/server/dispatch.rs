@@ -6,12 +6,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use axum::routing::future::RouteFuture;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
 use tower::Service;
 
 use super::body::{Bounded, Cut, Held, Messages};
+use super::work::Work;
 
 /// The service of a connection.
 #[derive(Clone)]
@@ -19,25 +21,26 @@ pub(super) struct Dispatch {
     grpc: Router,
     http: Router,
     held: Held,
+    work: Work,
     body_wait_max: Duration,
 }
 
 impl Dispatch {
     pub(super) fn new(grpc: tonic::service::Routes, http: Router, body_wait_max: Duration) -> Self {
         let (grpc, http) = (grpc.prepare().into_axum_router(), http.with_state(()));
-        Self { grpc, http, held: Held::default(), body_wait_max }
+        Self { grpc, http, held: Held::default(), work: Work::default(), body_wait_max }
     }
 
-    /// The same for another connection.
-    pub(super) fn for_connection(&self) -> Self {
-        Self { held: self.held.of_another(), ..self.clone() }
+    /// The same for another connection, whose work is this.
+    pub(super) fn for_connection(&self, work: Work) -> Self {
+        Self { held: self.held.of_another(), work, ..self.clone() }
     }
 }
 
 impl hyper::service::Service<Request<Incoming>> for Dispatch {
     type Response = Response;
     type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // A router is always ready; cloning it is cloning an `Arc`.
@@ -45,14 +48,21 @@ impl hyper::service::Service<Request<Incoming>> for Dispatch {
             true => (self.grpc.clone(), Messages::Many(Cut::default())),
             false => (self.http.clone(), Messages::One),
         };
-        let awaited = !FIRST_MESSAGE_WHENEVER.iter().any(|method| request.uri().path().ends_with(method));
+        let is_one_of = |methods: &[&str]| methods.iter().any(|method| request.uri().path().ends_with(method));
+        let (awaited, is_stream) = (!is_one_of(&FIRST_MESSAGE_WHENEVER), is_one_of(&STREAMS));
+        let under_way = self.work.begin();
         let bounded = |body| Body::new(Bounded::new(body, messages, awaited, &self.held, self.body_wait_max));
-        router.call(request.map(bounded))
+        let answering = router.call(request.map(bounded));
+        answering.map(move |answer| answer.map(|answer| under_way.until_answered(answer, is_stream))).boxed()
     }
 }
 
 /// Methods that a client may have open and ask nothing of.
 const FIRST_MESSAGE_WHENEVER: [&str; 2] = ["/PublishStream", "/ServerReflectionInfo"];
+
+/// Methods whose answers have no end of their own, or one that is far away: they end when the server drains.
+const STREAMS: [&str; 6] =
+    ["/PublishStream", "/TailEvents", "/Consume", "/TakeBackup", "/Watch", "/ServerReflectionInfo"];
 
 /// `application/grpc`, alone or with a suffix or parameters.
 fn is_grpc(content_type: Option<&HeaderValue>) -> bool {

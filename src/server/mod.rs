@@ -13,6 +13,7 @@ mod recovery;
 pub mod settings;
 pub mod telemetry;
 mod tls;
+mod work;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -130,8 +131,8 @@ impl RunningServer {
         backend::died(&self.engine).await
     }
 
-    /// Takes no new connections, ends streams, waits for requests in flight up to `drain_timeout_ms`, then closes
-    /// the engine. Fails where the engine cannot leave its files synced.
+    /// Takes no new connections, ends streams, waits for requests in flight up to `drain_timeout_ms` (and for nobody who
+    /// does not read), then closes the engine. Fails where the engine cannot leave its files synced.
     pub async fn shutdown(self) -> Result<()> {
         self.drain.cancel();
         self.tasks.close();
