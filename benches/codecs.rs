@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use synapse::clock::Now;
-use synapse::format::block::{BlockBuilder, BlockMeta, BlockView, FileId};
+use synapse::format::block::{AppendTime, BlockBuilder, BlockMeta, BlockView, FileId};
 use synapse::format::crc;
 use synapse::format::event::{self, Event, EventView};
 use synapse::format::frame::{ENTRIES_VERSION, FrameHead, KIND_ENTRIES, RecordHead};
@@ -32,7 +32,7 @@ fn events(c: &mut Criterion) {
 }
 
 fn build(entry: &NewEntry) -> (BlockMeta, Bytes) {
-    let mut builder = BlockBuilder::new(StreamNumber(1), 0, 1_000);
+    let mut builder = BlockBuilder::new(StreamNumber(1), 0, AppendTime::default());
     builder.reserve(entry.bytes.len() * (BATCH as usize + 8));
     for seq in 0..BATCH {
         builder.push(EntryId::new(1_000, seq), entry.kind, false, entry.type_hash, &entry.bytes);

@@ -42,7 +42,7 @@ impl Commits {
         let end = self.next + count;
         let mut records = Vec::new();
         while self.next < end {
-            let mut builder = BlockBuilder::new(StreamNumber(1), self.next, NOW.wall_ms);
+            let mut builder = BlockBuilder::new(StreamNumber(1), self.next, NOW.into());
             while self.next < end && !builder.is_full() {
                 self.next += 1;
                 builder.push(EntryId::new(1, self.next), EntryKind::Event, false, Some(1), &self.payload);

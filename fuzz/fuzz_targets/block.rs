@@ -5,9 +5,10 @@
 use bytes::Bytes;
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use synapse::format::block::{BlockBuilder, BlockMeta, BlockRef, BlockView, FileId};
+use synapse::format::block::{AppendTime, BlockBuilder, BlockMeta, BlockRef, BlockView, FileId};
 use synapse::format::crc;
 use synapse::format::index::{DIRECTORY_ENTRY_BYTES, DirectoryEntry, IndexBuilder};
+use synapse::format::segment::FORMAT_VERSION;
 use synapse::types::{EntryId, EntryKind, StreamNumber};
 
 const FILE: FileId = FileId(80);
@@ -17,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn run(from: &mut Unstructured<'_>) -> Result<()> {
-    let mut index = IndexBuilder::default();
+    let mut index = IndexBuilder::new(FORMAT_VERSION);
     let mut blocks: Vec<BlockRef> = Vec::new();
     let mut last = EntryId::ZERO;
     let mut ordinal = 0;
@@ -34,6 +35,13 @@ fn run(from: &mut Unstructured<'_>) -> Result<()> {
     check_index(from, &index, &blocks)
 }
 
+/// A time that a clock may tell.
+fn time(from: &mut Unstructured<'_>) -> Result<AppendTime> {
+    let wall_ms = from.int_in_range(0..=(1 << 47) - 1)?;
+    let engine_ms = if from.arbitrary()? { Some(from.int_in_range(0..=(1 << 47) - 1)?) } else { None };
+    Ok(AppendTime { wall_ms, engine_ms })
+}
+
 /// A block of a few entries whose ids rise above `last`, read back as it was put together.
 fn block(
     from: &mut Unstructured<'_>,
@@ -41,7 +49,7 @@ fn block(
     last: &mut EntryId,
     ordinal: u64,
 ) -> Result<(BlockMeta, Bytes)> {
-    let mut builder = BlockBuilder::new(stream, ordinal, from.arbitrary()?);
+    let mut builder = BlockBuilder::new(stream, ordinal, time(from)?);
     let mut pushed: Vec<(EntryId, EntryKind, bool, Vec<u8>)> = Vec::new();
     for _ in 0..from.int_in_range(1..=8)? {
         *last = match from.int_in_range(0..=3)? {

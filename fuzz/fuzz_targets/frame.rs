@@ -5,9 +5,9 @@
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use synapse::clock::Now;
-use synapse::format::block::BlockMeta;
+use synapse::format::block::{AppendTime, BlockMeta};
 use synapse::format::frame::{self, FRAME_HEAD_BYTES, FrameHead, KIND_ENTRIES, RecordHead};
-use synapse::format::segment::{SegmentFooter, SegmentHeader, SegmentKind, StoreId};
+use synapse::format::segment::{FORMAT_VERSION, SegmentFooter, SegmentHeader, SegmentKind, StoreId};
 use synapse::types::{EntryId, LogPosition, StreamNumber};
 
 fuzz_target!(|data: &[u8]| {
@@ -32,6 +32,7 @@ fn made_up(data: &[u8]) {
 fn built(from: &mut Unstructured<'_>) -> Result<()> {
     let (salt, bit) = (from.arbitrary()?, from.arbitrary::<usize>()?);
     let header = SegmentHeader {
+        version: from.int_in_range(0..=FORMAT_VERSION)?,
         kind: *from.choose(&[SegmentKind::Live, SegmentKind::Rewritten])?,
         shard: from.arbitrary()?,
         store: StoreId(from.arbitrary()?),
@@ -46,6 +47,7 @@ fn built(from: &mut Unstructured<'_>) -> Result<()> {
     assert!(SegmentHeader::decode(&flipped(&bytes, bit)).is_err());
 
     let footer = SegmentFooter {
+        version: from.int_in_range(0..=FORMAT_VERSION)?,
         end: LogPosition(from.arbitrary()?),
         last: now(from)?,
         index_offset: from.arbitrary()?,
@@ -90,13 +92,20 @@ fn block(from: &mut Unstructured<'_>) -> Result<BlockMeta> {
         first: a.min(b),
         last: a.max(b),
         first_ordinal: from.int_in_range(0..=u64::MAX / 2)?,
-        append_ms: from.arbitrary()?,
+        time: time(from)?,
         count: from.int_in_range(1..=u32::MAX)?,
         bytes: from.arbitrary()?,
         types: from.arbitrary()?,
         any_type: from.arbitrary()?,
         several_times: from.arbitrary()?,
     })
+}
+
+/// A time that a clock may tell.
+fn time(from: &mut Unstructured<'_>) -> Result<AppendTime> {
+    let wall_ms = from.int_in_range(0..=(1 << 47) - 1)?;
+    let engine_ms = if from.arbitrary()? { Some(from.int_in_range(0..=(1 << 47) - 1)?) } else { None };
+    Ok(AppendTime { wall_ms, engine_ms })
 }
 
 fn now(from: &mut Unstructured<'_>) -> Result<Now> {

@@ -223,11 +223,20 @@ pub struct StreamInfo {
     pub groups: Vec<GroupName>,
 }
 
+/// When a stream is to go by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpireAt {
+    /// At this wall time, in milliseconds since the Unix epoch, by whatever the wall clock says then.
+    WallMs(u64),
+    /// After so many milliseconds, however the wall clock is set meanwhile.
+    AfterMs(u64),
+}
+
 /// When a stream is to go by itself, and on what condition that is to be set. All conditions that are set must hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetExpiry {
-    /// Wall time, in milliseconds since the Unix epoch; `None`: never.
-    pub at_ms: Option<u64>,
+    /// When; `None`: never.
+    pub to: Option<ExpireAt>,
     /// Whether it must have had such a time before, or none.
     pub had: Option<bool>,
     /// Only where it is to stay longer than it would have; without such a time it stays for ever.

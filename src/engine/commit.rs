@@ -12,7 +12,7 @@ use super::sealed::Replacement;
 use super::view::StreamView;
 use crate::clock::Now;
 use crate::format::block::{BlockBuilder, BlockMeta};
-use crate::format::record::{self, Effect};
+use crate::format::record::Effect;
 use crate::storage::{FRAME_COST_BASE, FrameParts, Record, block_cost, record_cost};
 use crate::types::{EntryId, EntryKind, StreamName, StreamNumber};
 
@@ -79,7 +79,7 @@ pub(crate) struct CapturedState {
 
 enum Item {
     Block { view: Arc<StreamView>, builder: BlockBuilder },
-    Effect { kind: u8, content: bytes::Bytes },
+    Effect { kind: u8, version: u8, content: bytes::Bytes },
 }
 
 /// The commit that the core is filling.
@@ -163,7 +163,7 @@ impl CommitBuilder {
         }
         let content = effect.encode();
         self.cost += record_cost(content.len());
-        self.items.push(Item::Effect { kind: effect.kind(), content });
+        self.items.push(Item::Effect { kind: effect.kind(), version: effect.version(), content });
     }
 
     /// Adds an entry to the open block of its stream.
@@ -171,23 +171,23 @@ impl CommitBuilder {
         &mut self,
         view: &Arc<StreamView>,
         entry: &BlockEntryParts<'_>,
-        append_ms: u64,
+        now: Now,
         bytes_ahead: usize,
     ) {
-        let at = self.open_block(view, entry.ordinal, append_ms, bytes_ahead);
+        let at = self.open_block(view, entry.ordinal, now, bytes_ahead);
         let Item::Block { builder, .. } = &mut self.items[at] else { return };
         let before = block_cost(builder.content_bytes(), builder.type_count());
         builder.push(entry.id, entry.kind, entry.node_start, entry.type_hash, entry.payload);
         self.cost += block_cost(builder.content_bytes(), builder.type_count()) - before;
     }
 
-    fn open_block(&mut self, view: &Arc<StreamView>, ordinal: u64, append_ms: u64, bytes_ahead: usize) -> usize {
+    fn open_block(&mut self, view: &Arc<StreamView>, ordinal: u64, now: Now, bytes_ahead: usize) -> usize {
         if let Some(at) = self.open.get(&view.number)
             && matches!(&self.items[*at], Item::Block { builder, .. } if !builder.is_full())
         {
             return *at;
         }
-        let mut builder = BlockBuilder::new(view.number, ordinal, append_ms);
+        let mut builder = BlockBuilder::new(view.number, ordinal, now.into());
         builder.reserve(bytes_ahead.min(crate::limits::BLOCK_BYTES_TARGET + 4096));
         self.cost += block_cost(0, 0);
         self.items.push(Item::Block { view: Arc::clone(view), builder });
@@ -202,8 +202,8 @@ impl CommitBuilder {
         let mut records = Vec::with_capacity(items.len());
         for item in items {
             match item {
-                Item::Effect { kind, content } => {
-                    records.push(Record::control(kind, record::VERSION, content));
+                Item::Effect { kind, version, content } => {
+                    records.push(Record::control(kind, version, content));
                 }
                 Item::Block { view, builder } => {
                     let (meta, content) = builder.finish();

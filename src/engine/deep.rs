@@ -19,7 +19,7 @@ use super::start::{Started, start};
 use super::view::StreamView;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Reason, Result};
-use crate::format::segment::StoreId;
+use crate::format::segment::{FORMAT_VERSION, StoreId};
 use crate::format::state::{Row, RowKey, StreamRow};
 use crate::group::dead_letter_stream;
 use crate::limits;
@@ -154,7 +154,7 @@ impl Deep<'_> {
         let views: BTreeMap<StreamNumber, Arc<StreamView>> =
             core.streams.iter().map(|(number, slot)| (*number, Arc::clone(&slot.view))).collect();
         for (key, content) in rows {
-            let Ok(Row::Pending(pending)) = Row::decode(key.kind, content) else { continue };
+            let Ok(Row::Pending(pending)) = Row::decode(key.kind, FORMAT_VERSION, content) else { continue };
             let Some(slot) = core.groups.get(&GroupNumber(key.owner)) else { continue };
             let Some(view) = views.get(&slot.group.stream) else { continue };
             let ids = pending.iter().map(|pending| pending.id).collect();
@@ -227,7 +227,7 @@ impl Deep<'_> {
 
 /// A row as text, without what only steers how entries are grouped into nodes and begins anew with each start.
 fn shown(key: RowKey, content: &[u8]) -> String {
-    match Row::decode(key.kind, content) {
+    match Row::decode(key.kind, FORMAT_VERSION, content) {
         Ok(Row::Stream(row)) => format!("{:?}", Row::Stream(StreamRow { node_entries: 0, node_bytes: 0, ..row })),
         Ok(row) => format!("{row:?}"),
         Err(error) => error.to_string(),

@@ -73,7 +73,7 @@ impl Engine {
     ) -> Result<Self> {
         let (files, log_options) = (store.log_files()?, store.log_options());
         let parts = Parts::open(files, log_options, index, options, clock, Box::new(random_u64), progress)?;
-        store.mark_log_begun()?;
+        store.mark_opened()?;
         let engine = Self::over(&parts, Some(store));
         let threads = Threads::start(parts).map_err(|e| Error::internal(format!("starting a thread: {e}")))?;
         *engine.0.threads.lock() = Some(threads);

@@ -9,7 +9,7 @@ use crossbeam::channel::Receiver;
 use super::commit::CapturedState;
 use super::log_step::Captured;
 use super::shared::Shared;
-use crate::format::segment::StoreId;
+use crate::format::segment::{FORMAT_VERSION, StoreId};
 use crate::storage::{Checkpoint, Snapshots, StateIndex};
 
 /// Owns the index.
@@ -38,7 +38,7 @@ impl Keeper {
 
     fn save(&mut self, Captured { at, state }: Captured) {
         let CapturedState { state, snapshot } = state;
-        let checkpoint = Checkpoint { store: self.store, at, rows: state.into_rows().0 };
+        let checkpoint = Checkpoint { store: self.store, at, version: FORMAT_VERSION, rows: state.into_rows().0 };
         let kept = !snapshot || self.save_snapshot(&checkpoint);
         let indexed = self.index.save(&checkpoint);
         if let Err(error) = &indexed {

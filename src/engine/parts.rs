@@ -85,9 +85,10 @@ impl Parts {
         let Started { mut core, shared, log, report, resumed, left_over } =
             start(&found.states, fresh, Arc::clone(&files), log_options, &*clock, salts, progress)?;
         shared.counters.kept_to.store(found.kept.0, Ordering::Relaxed);
-        clock.resume(report.last);
+        let resumed_clock = clock.resume(report.last, core.engine_clock);
         let replayed_bytes = report.end.0.saturating_sub(resumed.unwrap_or(report.first).0);
         core.start(log.planner(), replayed_bytes, clock.now());
+        core.note_clock(resumed_clock, report.last, clock.now());
         let mut allocator = log.allocator();
         allocator
             .step()

@@ -15,7 +15,7 @@ use super::cache::BlockCache;
 use super::sealed::SealedFiles;
 use super::view::{FilePlace, Place, StreamView};
 use crate::error::{Reason, Result};
-use crate::format::block::{BlockEntry, BlockRef, BlockView, FileId};
+use crate::format::block::{AppendTime, BlockEntry, BlockRef, BlockView, FileId};
 use crate::format::event::EventView;
 use crate::group::Candidate;
 use crate::storage::LogReader;
@@ -376,16 +376,20 @@ impl Reader {
         Ok(None)
     }
 
-    /// The first existing entry that was appended at this wall time or later, `MAX` where there is none; `None` where no
-    /// entry is before it.
-    pub(crate) fn bound_younger(&self, view: &StreamView, oldest_ms: u64) -> Result<Option<EntryId>> {
+    /// The first existing entry whose time of append is not old, `MAX` where there is none; `None` where no entry is before
+    /// it. What stands behind an entry that is not old is not looked at: times rise, but for a clock that was set back.
+    pub(crate) fn bound_younger(
+        &self,
+        view: &StreamView,
+        is_old: &dyn Fn(AppendTime) -> bool,
+    ) -> Result<Option<EntryId>> {
         self.steadily(|| {
             let begin = view.extent().trimmed_before;
             let (mut from, mut old) = (Some(begin), false);
             while let Some(place) = from.and_then(|from| view.place_after(&self.files, from)) {
                 let blocks = self.blocks_of(view, place)?;
                 for block in blocks.iter().filter(|b| Some(b.last) >= from) {
-                    if let Some(young) = self.first_since(view, block, oldest_ms)? {
+                    if let Some(young) = self.first_young(view, block, is_old)? {
                         return Ok((old || young > block.first.max(begin)).then_some(young));
                     }
                     old = true;
@@ -396,11 +400,16 @@ impl Reader {
         })
     }
 
-    /// The first existing entry of a block that was appended at this wall time or later. The block is read only where its
-    /// time is not that of every entry, or what is young of it may be gone.
-    fn first_since(&self, view: &StreamView, block: &BlockRef, oldest_ms: u64) -> Result<Option<EntryId>> {
-        let BlockRef { first, last, append_ms, several_times, .. } = *block;
-        if !several_times && append_ms < oldest_ms {
+    /// The first existing entry of a block that is not old. The block is read only where its time is not that of every
+    /// entry, or what is young of it may be gone.
+    fn first_young(
+        &self,
+        view: &StreamView,
+        block: &BlockRef,
+        is_old: &dyn Fn(AppendTime) -> bool,
+    ) -> Result<Option<EntryId>> {
+        let BlockRef { first, last, time, several_times, .. } = *block;
+        if !several_times && is_old(time) {
             return Ok(None);
         }
         let is_whole = first >= view.extent().trimmed_before && view.deleted_in(IdRange { first, last }).0 == 0;
@@ -408,7 +417,7 @@ impl Reader {
             return Ok(Some(first));
         }
         let entries = self.view_of(view, block, Disk::Allowed)?.into_iter().flat_map(|v| v.entries());
-        let mut young: Vec<BlockEntry> = entries.filter(|e| e.append_ms >= oldest_ms).collect();
+        let mut young: Vec<BlockEntry> = entries.filter(|e| !is_old(e.time)).collect();
         view.retain_existing(&mut young, |e| e.id);
         Ok(young.first().map(|e| e.id))
     }

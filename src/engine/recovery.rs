@@ -83,7 +83,7 @@ fn replay_effect(core: &mut Core, effect: Effect) -> Result<()> {
             core.streams[&e.stream].view.reach(e.last);
         }
         Effect::ExpirySet(e) => {
-            if !core.apply_expiry(e.stream, e.at_ms) {
+            if !core.apply_expiry(e.stream, e.at) {
                 return Err(unknown_stream(e.stream));
             }
         }
@@ -126,6 +126,7 @@ fn replay_effect(core: &mut Core, effect: Effect) -> Result<()> {
         Effect::ReadsCounted(e) => group(core, e.group)?.reads_offset = e.offset,
         Effect::Revived(e) => group(core, e.group)?.apply_revived(&e),
         Effect::FilesReplaced(e) => core.apply_files_replaced(&e),
+        Effect::ClockNoted(e) => core.engine_clock = Some(e.clock),
     }
     Ok(())
 }

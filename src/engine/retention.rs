@@ -13,6 +13,7 @@ use super::streams::prepare_trim_before;
 use super::view::StreamView;
 use crate::clock::Now;
 use crate::error::{Reason, Result};
+use crate::format::block::AppendTime;
 use crate::types::{EntryId, Retention};
 
 /// A stream that is not to keep everything.
@@ -37,10 +38,18 @@ impl Retainer {
         Self { shared: Arc::clone(shared), reader: Arc::clone(reader), since: shared.clock.now() }
     }
 
-    /// Wall time by which entries are aged: a clock that jumps forward in this run makes nothing old.
-    fn steady_wall_ms(&self) -> u64 {
+    /// Whether something that was appended at this time is older than so much. A clock that is set makes nothing old.
+    fn is_older(&self, time: AppendTime, age_max_ms: u64) -> bool {
         let now = self.shared.clock.now();
-        now.wall_ms.min(self.since.wall_ms + now.engine_ms.saturating_sub(self.since.engine_ms))
+        let age_ms = match time.engine_ms {
+            Some(engine_ms) => now.engine_ms.saturating_sub(engine_ms),
+            // By the wall clock, without its jumps forward in this run.
+            None => {
+                let steady_ms = self.since.wall_ms + now.engine_ms.saturating_sub(self.since.engine_ms);
+                now.wall_ms.min(steady_ms).saturating_sub(time.wall_ms)
+            }
+        };
+        age_ms > age_max_ms
     }
 
     /// Trims what is over its limits now. Ends early where the engine fails or stops.
@@ -84,8 +93,7 @@ impl Retainer {
             bound = self.reader.bound_keeping(view, entries_max, bytes_max)?;
         }
         if let Some(age_max_ms) = retention.age_max_ms {
-            let oldest_ms = self.steady_wall_ms().saturating_sub(age_max_ms);
-            bound = bound.max(self.reader.bound_younger(view, oldest_ms)?);
+            bound = bound.max(self.reader.bound_younger(view, &|time| self.is_older(time, age_max_ms))?);
         }
         Ok(bound)
     }

@@ -111,7 +111,7 @@ pub(crate) fn start(
 fn restored(states: &[Checkpoint], fresh: impl Fn() -> (Core, Arc<Shared>)) -> (Core, Arc<Shared>, Option<ResumeAt>) {
     for state in states {
         let (mut core, shared) = fresh();
-        match core.restore(&state.rows) {
+        match core.restore(state) {
             Ok(()) => return (core, shared, Some(state.at)),
             Err(error) => tracing::warn!(%error, "a state that was kept cannot be restored"),
         }

@@ -261,7 +261,7 @@ fn prepare_trim(reader: &Reader, view: &StreamView, to: TrimTo, nodes: Option<No
     let extent = view.extent();
     let bound = match to {
         TrimTo::BeforeId(id) => Some(id),
-        TrimTo::BeforeTime(ms) => Some(EntryId::new(ms, 0)),
+        TrimTo::BeforeTime(ms) => reader.bound_younger(view, &|time| time.wall_ms < ms)?,
         TrimTo::KeepEntries(count) => reader.bound_keeping(view, count, u64::MAX)?,
         TrimTo::KeepBytes(bytes) => reader.bound_keeping(view, u64::MAX, bytes)?,
     };

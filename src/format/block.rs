@@ -7,6 +7,7 @@
 use bytes::Bytes;
 
 use super::cursor::{Cursor, put_id};
+use crate::clock::Now;
 use crate::error::{Error, Reason, Result};
 use crate::limits::{BLOCK_BYTES_TARGET, BLOCK_ENTRIES_MAX};
 use crate::types::{EntryId, EntryKind, LogPosition, StoredEntry, StreamNumber};
@@ -23,8 +24,10 @@ const ENTRY_NODE_START: u8 = 2;
 const ENTRY_EXPLICIT_ID: u8 = 4;
 const ENTRY_TIME: u8 = 8;
 const ENTRIES_GONE: u8 = 16;
+const ENTRY_ENGINE_TIME: u8 = 32;
 const ANY_TYPE: u8 = 1;
 const SEVERAL_TIMES: u8 = 2;
+const ENGINE_TIME: u8 = 4;
 const REWRITTEN: u64 = 1 << 63;
 
 /// A file of the log: the first position of a live segment, or (top bit set) the number of a rewritten file.
@@ -63,6 +66,47 @@ impl FileId {
     }
 }
 
+/// When entries were appended: by the clock that people set, and by the one that nobody sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AppendTime {
+    /// Wall time in milliseconds since the Unix epoch; what is told.
+    pub wall_ms: u64,
+    /// Engine time in milliseconds, by which ages are judged; `None` where format version 1 wrote the entry.
+    pub engine_ms: Option<u64>,
+}
+
+impl AppendTime {
+    /// Bytes of [`AppendTime::put_skew`].
+    const SKEW_BYTES: usize = 6;
+
+    /// Appends by how much engine time is ahead of wall time, in 48 bits; zero where it is not known.
+    fn put_skew(self, out: &mut Vec<u8>) {
+        let skew = self.engine_ms.map_or(0, |engine_ms| engine_ms.wrapping_sub(self.wall_ms));
+        out.extend_from_slice(&skew.to_le_bytes()[..Self::SKEW_BYTES]);
+    }
+
+    /// Reads what [`AppendTime::put_skew`] wrote, beside this wall time.
+    fn take_skew(from: &mut Cursor<'_>, wall_ms: u64, is_known: bool) -> Option<Self> {
+        let mut bytes = [0; 8];
+        bytes[2..].copy_from_slice(from.take(Self::SKEW_BYTES)?);
+        // Shifted up and down again, the sign fills the upper bits.
+        let skew = i64::from_le_bytes(bytes) >> 16;
+        Some(Self { wall_ms, engine_ms: is_known.then(|| wall_ms.wrapping_add_signed(skew)) })
+    }
+
+    /// Whether [`AppendTime::put_skew`] loses nothing of it: times that no clock tells do not fit.
+    pub fn is_storable(self) -> bool {
+        const HALF: u64 = 1 << 47;
+        self.wall_ms < HALF && self.engine_ms.is_none_or(|engine_ms| engine_ms < HALF)
+    }
+}
+
+impl From<Now> for AppendTime {
+    fn from(now: Now) -> Self {
+        Self { wall_ms: now.wall_ms, engine_ms: Some(now.engine_ms) }
+    }
+}
+
 /// What a frame's table and a segment's index say about a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockMeta {
@@ -74,8 +118,8 @@ pub struct BlockMeta {
     pub last: EntryId,
     /// How many entries the stream had ever been appended before the first one.
     pub first_ordinal: u64,
-    /// Wall time of the first entry's append, in milliseconds since the Unix epoch.
-    pub append_ms: u64,
+    /// When the first entry was appended.
+    pub time: AppendTime,
     /// Entries in the block, those that are gone from it included, at least one.
     pub count: u32,
     /// Sum of their payloads in bytes.
@@ -89,13 +133,38 @@ pub struct BlockMeta {
 }
 
 impl BlockMeta {
-    /// The byte of flags, here and in an index.
-    pub(super) fn flags(any_type: bool, several_times: bool) -> u8 {
-        (if any_type { ANY_TYPE } else { 0 }) | (if several_times { SEVERAL_TIMES } else { 0 })
+    /// Of a block without anything in it yet.
+    pub(super) fn begun(stream: StreamNumber, first_ordinal: u64, wall_ms: u64) -> Self {
+        Self {
+            stream,
+            first: EntryId::ZERO,
+            last: EntryId::ZERO,
+            first_ordinal,
+            time: AppendTime { wall_ms, engine_ms: None },
+            count: 0,
+            bytes: 0,
+            types: 0,
+            any_type: false,
+            several_times: false,
+        }
     }
-    /// What [`BlockMeta::flags`] put together: any type, several times.
-    pub(super) fn flagged(flags: u8) -> (bool, bool) {
-        (flags & ANY_TYPE != 0, flags & SEVERAL_TIMES != 0)
+
+    /// Appends the flags, the number of types, and how engine time stood: here and in an index the same.
+    pub(super) fn encode_marks(&self, out: &mut Vec<u8>) {
+        let mut flags = if self.any_type { ANY_TYPE } else { 0 };
+        flags |= if self.several_times { SEVERAL_TIMES } else { 0 };
+        flags |= if self.time.engine_ms.is_some() { ENGINE_TIME } else { 0 };
+        out.extend_from_slice(&[flags, self.types]);
+        self.time.put_skew(out);
+    }
+
+    /// Reads what [`BlockMeta::encode_marks`] wrote.
+    pub(super) fn decode_marks(&mut self, from: &mut Cursor<'_>) -> Option<()> {
+        let flags = from.u8()?;
+        (self.any_type, self.several_times) = (flags & ANY_TYPE != 0, flags & SEVERAL_TIMES != 0);
+        self.types = from.u8()?;
+        self.time = AppendTime::take_skew(from, self.time.wall_ms, flags & ENGINE_TIME != 0)?;
+        Some(())
     }
 
     /// Appends the 72 bytes.
@@ -104,21 +173,19 @@ impl BlockMeta {
         put_id(out, self.first);
         put_id(out, self.last);
         out.extend_from_slice(&self.first_ordinal.to_le_bytes());
-        out.extend_from_slice(&self.append_ms.to_le_bytes());
+        out.extend_from_slice(&self.time.wall_ms.to_le_bytes());
         out.extend_from_slice(&self.count.to_le_bytes());
         out.extend_from_slice(&self.bytes.to_le_bytes());
-        let flags = Self::flags(self.any_type, self.several_times);
-        out.extend_from_slice(&[flags, self.types, 0, 0, 0, 0, 0, 0]);
+        self.encode_marks(out);
     }
 
     /// Reads the 72 bytes; `None` where they are too few or say something impossible.
     pub(crate) fn decode(from: &mut Cursor<'_>) -> Option<Self> {
         let (stream, first, last) = (StreamNumber(from.u64()?), from.id()?, from.id()?);
-        let (first_ordinal, append_ms) = (from.u64()?, from.u64()?);
+        let (first_ordinal, wall_ms) = (from.u64()?, from.u64()?);
         let (count, bytes) = (from.u32()?, from.u32()?);
-        let ((any_type, several_times), types) = (Self::flagged(from.u8()?), from.u8()?);
-        let meta = Self { stream, first, last, first_ordinal, append_ms, count, bytes, types, any_type, several_times };
-        from.take(6)?;
+        let mut meta = Self { first, last, count, bytes, ..Self::begun(stream, first_ordinal, wall_ms) };
+        meta.decode_marks(from)?;
         (meta.count > 0 && meta.first <= meta.last && meta.first_ordinal.checked_add(u64::from(meta.count)).is_some())
             .then_some(meta)
     }
@@ -136,7 +203,7 @@ impl BlockMeta {
             first_ordinal: self.first_ordinal,
             count: self.count,
             bytes: self.bytes,
-            append_ms: self.append_ms,
+            time: self.time,
             types: self.types,
             any_type: self.any_type,
             several_times: self.several_times,
@@ -167,8 +234,8 @@ pub struct BlockRef {
     pub count: u32,
     /// Sum of their payloads in bytes.
     pub bytes: u32,
-    /// Wall time of the first entry's append, in milliseconds since the Unix epoch.
-    pub append_ms: u64,
+    /// When the first entry was appended.
+    pub time: AppendTime,
     /// Event types listed at the end of the content.
     pub types: u8,
     /// Whether there may be entries of types that are not listed.
@@ -185,7 +252,7 @@ impl BlockRef {
             first: self.first,
             last: self.last,
             first_ordinal: self.first_ordinal,
-            append_ms: self.append_ms,
+            time: self.time,
             count: self.count,
             bytes: self.bytes,
             types: self.types,
@@ -256,32 +323,21 @@ pub struct BlockBuilder {
     /// The id that the next entry has without an explicit one.
     next_id: Option<EntryId>,
     /// The time of the next entry's append, and of the one before it.
-    times: (u64, u64),
+    times: (AppendTime, AppendTime),
 }
 
 impl BlockBuilder {
     /// An empty block of a stream to which `first_ordinal` entries were ever appended before.
-    pub fn new(stream: StreamNumber, first_ordinal: u64, append_ms: u64) -> Self {
-        let meta = BlockMeta {
-            stream,
-            first: EntryId::ZERO,
-            last: EntryId::ZERO,
-            first_ordinal,
-            append_ms,
-            count: 0,
-            bytes: 0,
-            types: 0,
-            any_type: false,
-            several_times: false,
-        };
-        Self { meta, content: Vec::new(), types: Vec::new(), next_id: None, times: (append_ms, append_ms) }
+    pub fn new(stream: StreamNumber, first_ordinal: u64, time: AppendTime) -> Self {
+        let meta = BlockMeta { time, ..BlockMeta::begun(stream, first_ordinal, time.wall_ms) };
+        Self { meta, content: Vec::new(), types: Vec::new(), next_id: None, times: (time, time) }
     }
 
-    /// The entries that follow were appended at this wall time.
-    pub fn appended_at(&mut self, append_ms: u64) {
-        self.times.0 = append_ms;
+    /// The entries that follow were appended at this time.
+    pub fn appended_at(&mut self, time: AppendTime) {
+        self.times.0 = time;
         if self.meta.count == 0 {
-            (self.meta.append_ms, self.times.1) = (append_ms, append_ms);
+            (self.meta.time, self.times.1) = (time, time);
         }
     }
 
@@ -314,6 +370,8 @@ impl BlockBuilder {
         flags |= if node_start { ENTRY_NODE_START } else { 0 };
         flags |= if explicit { ENTRY_EXPLICIT_ID } else { 0 };
         flags |= if timed { ENTRY_TIME } else { 0 };
+        let engine_ms = self.times.0.engine_ms.filter(|_| timed);
+        flags |= if engine_ms.is_some() { ENTRY_ENGINE_TIME } else { 0 };
         let length = u32::try_from(payload.len()).expect("an entry is far below 4 GiB");
         self.content.extend_from_slice(&length.to_le_bytes());
         self.content.push(flags);
@@ -321,7 +379,8 @@ impl BlockBuilder {
             put_id(&mut self.content, id);
         }
         if timed {
-            self.content.extend_from_slice(&self.times.0.to_le_bytes());
+            self.content.extend_from_slice(&self.times.0.wall_ms.to_le_bytes());
+            self.content.extend(engine_ms.iter().flat_map(|engine_ms| engine_ms.to_le_bytes()));
             (self.times.1, self.meta.several_times) = (self.times.0, true);
         }
         self.content.extend_from_slice(payload);
@@ -388,8 +447,8 @@ pub struct BlockEntry {
     pub id: EntryId,
     /// How many entries the stream had ever been appended before it.
     pub ordinal: u64,
-    /// Wall time of the append, in milliseconds since the Unix epoch.
-    pub append_ms: u64,
+    /// When it was appended.
+    pub time: AppendTime,
     /// What the bytes are.
     pub kind: EntryKind,
     /// Whether a node of entries begins here, for approximate trims.
@@ -400,7 +459,7 @@ pub struct BlockEntry {
 
 impl From<BlockEntry> for StoredEntry {
     fn from(entry: BlockEntry) -> Self {
-        Self { id: entry.id, append_ms: entry.append_ms, kind: entry.kind, bytes: entry.bytes }
+        Self { id: entry.id, append_ms: entry.time.wall_ms, kind: entry.kind, bytes: entry.bytes }
     }
 }
 
@@ -484,14 +543,14 @@ struct Walk {
     left: u32,
     next_id: Option<EntryId>,
     ordinal: u64,
-    append_ms: u64,
+    time: AppendTime,
     gone_bytes: u64,
 }
 
 struct Step {
     id: EntryId,
     ordinal: u64,
-    append_ms: u64,
+    time: AppendTime,
     flags: u8,
     start: usize,
     end: usize,
@@ -499,8 +558,8 @@ struct Step {
 
 impl Walk {
     fn new(meta: &BlockMeta) -> Self {
-        let (next_id, ordinal, append_ms) = (Some(meta.first), meta.first_ordinal, meta.append_ms);
-        Self { offset: 0, left: meta.count, next_id, ordinal, append_ms, gone_bytes: 0 }
+        let (next_id, ordinal, time) = (Some(meta.first), meta.first_ordinal, meta.time);
+        Self { offset: 0, left: meta.count, next_id, ordinal, time, gone_bytes: 0 }
     }
 
     /// The next entry that is there; `None` at the end, with `left` at zero, or where the content makes no sense.
@@ -518,16 +577,23 @@ impl Walk {
             }
             let explicit = flags & ENTRY_EXPLICIT_ID != 0;
             let id = if explicit { cursor.id()? } else { self.next_id? };
-            let append_ms = if flags & ENTRY_TIME != 0 { cursor.u64()? } else { self.append_ms };
+            let time = if flags & ENTRY_TIME != 0 { entry_time(&mut cursor, flags)? } else { self.time };
             let start = content.len() - cursor.0.len();
             let end = start.checked_add(length as usize).filter(|end| *end <= content.len())?;
-            let step = Step { id, ordinal: self.ordinal, append_ms, flags, start, end };
+            let step = Step { id, ordinal: self.ordinal, time, flags, start, end };
             (self.offset, self.left, self.next_id) = (end, self.left - 1, follows(id));
-            (self.ordinal, self.append_ms) = (self.ordinal + 1, append_ms);
+            (self.ordinal, self.time) = (self.ordinal + 1, time);
             return Some(step);
         }
         None
     }
+}
+
+/// The time of an append that stands before an entry.
+fn entry_time(cursor: &mut Cursor<'_>, flags: u8) -> Option<AppendTime> {
+    let wall_ms = cursor.u64()?;
+    let engine_ms = if flags & ENTRY_ENGINE_TIME != 0 { Some(cursor.u64()?) } else { None };
+    Some(AppendTime { wall_ms, engine_ms })
 }
 
 /// Iterator over the entries of a block; allocates nothing.
@@ -545,7 +611,7 @@ impl Iterator for Entries {
         Some(BlockEntry {
             id: step.id,
             ordinal: step.ordinal,
-            append_ms: step.append_ms,
+            time: step.time,
             kind: if step.flags & ENTRY_FIELDS != 0 { EntryKind::Fields } else { EntryKind::Event },
             node_start: step.flags & ENTRY_NODE_START != 0,
             bytes: self.content.slice(step.start..step.end),

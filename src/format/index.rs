@@ -13,8 +13,10 @@ use crate::types::StreamNumber;
 
 /// Bytes of a stream's entry in the directory.
 pub const DIRECTORY_ENTRY_BYTES: usize = 88;
-/// Bytes of a block in a stream's part.
-pub const INDEX_BLOCK_BYTES: usize = 72;
+/// Bytes of a block in a stream's part,
+pub const INDEX_BLOCK_BYTES: usize = 76;
+/// and as format version 1 has it, without engine time. Which of them it is, the part's length tells.
+const INDEX_BLOCK_BYTES_1: usize = 72;
 const TYPE_BYTES: usize = 4;
 const ANY_TYPE: u8 = 1;
 
@@ -31,14 +33,21 @@ struct StreamPart {
 }
 
 /// The index of a segment while it is being filled.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct IndexBuilder {
     streams: BTreeMap<StreamNumber, StreamPart>,
     blocks: usize,
     types: usize,
+    block_bytes: usize,
 }
 
 impl IndexBuilder {
+    /// An empty index for a file of this format version: one that was begun by version 1 has kept room for no more.
+    pub fn new(version: u16) -> Self {
+        let block_bytes = if version < 2 { INDEX_BLOCK_BYTES_1 } else { INDEX_BLOCK_BYTES };
+        Self { streams: BTreeMap::new(), blocks: 0, types: 0, block_bytes }
+    }
+
     /// Adds a block, which lies after all blocks of its stream that were added before, with the types in it.
     pub fn add(&mut self, block: BlockRef, types: &[u32]) {
         let part = self.streams.entry(block.stream).or_default();
@@ -59,7 +68,7 @@ impl IndexBuilder {
 
     /// Length of the encoded index in bytes.
     pub fn encoded_bytes(&self) -> usize {
-        self.streams.len() * DIRECTORY_ENTRY_BYTES + self.blocks * INDEX_BLOCK_BYTES + self.types * TYPE_BYTES
+        self.streams.len() * DIRECTORY_ENTRY_BYTES + self.blocks * self.block_bytes + self.types * TYPE_BYTES
     }
     /// Streams in it.
     pub fn streams(&self) -> usize {
@@ -83,7 +92,7 @@ impl IndexBuilder {
         for (stream, part) in &self.streams {
             let at = parts_at + parts.len();
             let start = parts.len();
-            part.encode(&mut parts);
+            part.encode(&mut parts, self.block_bytes);
             let entry = DirectoryEntry {
                 span: FileSpan::of(FileId(0), *stream, &part.blocks),
                 offset: at as u32,
@@ -102,16 +111,22 @@ impl IndexBuilder {
 }
 
 impl StreamPart {
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(&self, out: &mut Vec<u8>, block_bytes: usize) {
         for block in &self.blocks {
+            let start = out.len();
             put_id(out, block.first);
             put_id(out, block.last);
             out.extend_from_slice(&block.first_ordinal.to_le_bytes());
-            out.extend_from_slice(&block.append_ms.to_le_bytes());
+            out.extend_from_slice(&block.time.wall_ms.to_le_bytes());
             for number in [block.count, block.bytes, block.offset, block.length, block.crc] {
                 out.extend_from_slice(&number.to_le_bytes());
             }
-            out.extend_from_slice(&[BlockMeta::flags(block.any_type, block.several_times), block.types, 0, 0]);
+            let mut meta = block.meta();
+            if block_bytes < INDEX_BLOCK_BYTES {
+                meta.time.engine_ms = None;
+            }
+            meta.encode_marks(out);
+            out.truncate(start + block_bytes);
         }
         for hash in &self.types {
             out.extend_from_slice(&hash.to_le_bytes());
@@ -173,9 +188,17 @@ impl DirectoryEntry {
         };
         let (offset, length, blocks, crc) = (cursor.u32()?, cursor.u32()?, cursor.u32()?, cursor.u32()?);
         let (flags, types) = (cursor.u8()?, cursor.u8()?);
-        let expected = u64::from(blocks) * INDEX_BLOCK_BYTES as u64 + u64::from(types) * TYPE_BYTES as u64;
         let any_type = flags & ANY_TYPE != 0;
-        (u64::from(length) == expected).then_some(Self { span, offset, length, blocks, types, any_type, crc })
+        let entry = Self { span, offset, length, blocks, types, any_type, crc };
+        entry.block_bytes().map(|_| entry)
+    }
+
+    /// Bytes of each block in the part; `None` where its length is not that of any version.
+    fn block_bytes(&self) -> Option<usize> {
+        let types = usize::from(self.types) * TYPE_BYTES;
+        let blocks = (self.length as usize).checked_sub(types)?;
+        let known = [INDEX_BLOCK_BYTES, INDEX_BLOCK_BYTES_1];
+        known.into_iter().find(|each| self.blocks as usize * each == blocks)
     }
 
     /// Reads and verifies the part that this entry points to: the blocks, and the hashes of the event types.
@@ -183,22 +206,26 @@ impl DirectoryEntry {
         if bytes.len() != self.length as usize || crc::salted(salt, u64::from(self.offset), &[bytes]) != self.crc {
             return None;
         }
-        let mut cursor = Cursor(bytes);
-        let blocks = (0..self.blocks)
-            .map(|_| decode_block(&mut cursor, self.span.file, self.span.stream))
-            .collect::<Option<Vec<_>>>()?;
+        let (block_bytes, mut blocks) = (self.block_bytes()?, Vec::with_capacity(self.blocks as usize));
+        let (of_blocks, of_types) = bytes.split_at(self.blocks as usize * block_bytes);
+        for bytes in of_blocks.chunks_exact(block_bytes) {
+            blocks.push(decode_block(bytes, self.span.file, self.span.stream)?);
+        }
+        let mut cursor = Cursor(of_types);
         let types = (0..self.types).map(|_| cursor.u32()).collect::<Option<Vec<_>>>()?;
         Some((blocks, types))
     }
 }
 
-fn decode_block(from: &mut Cursor<'_>, file: FileId, stream: StreamNumber) -> Option<BlockRef> {
+fn decode_block(bytes: &[u8], file: FileId, stream: StreamNumber) -> Option<BlockRef> {
+    // What the shorter form lacks is zero in the longer one.
+    let mut whole = [0; INDEX_BLOCK_BYTES];
+    whole[..bytes.len()].copy_from_slice(bytes);
+    let mut from = Cursor(&whole);
     let (first, last) = (from.id()?, from.id()?);
-    let (first_ordinal, append_ms) = (from.u64()?, from.u64()?);
-    let (count, bytes, offset, length, crc) = (from.u32()?, from.u32()?, from.u32()?, from.u32()?, from.u32()?);
-    let ((any_type, several_times), types) = (BlockMeta::flagged(from.u8()?), from.u8()?);
-    from.take(2)?;
-    let meta =
-        BlockMeta { stream, first, last, first_ordinal, append_ms, count, bytes, types, any_type, several_times };
+    let mut meta = BlockMeta { first, last, ..BlockMeta::begun(stream, from.u64()?, from.u64()?) };
+    (meta.count, meta.bytes) = (from.u32()?, from.u32()?);
+    let (offset, length, crc) = (from.u32()?, from.u32()?, from.u32()?);
+    meta.decode_marks(&mut from)?;
     Some(meta.at(file, offset, length, crc))
 }

@@ -11,4 +11,6 @@ pub mod frame;
 pub mod index;
 pub mod record;
 pub mod segment;
+mod settings;
 pub mod state;
+mod version_1;

@@ -8,11 +8,13 @@ use bincode::Options;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::{settings as stored, version_1};
+use crate::clock::EngineClock;
 use crate::error::{Error, Reason, Result};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::types::{
-    ConsumerName, ConsumerNumber, DeliveryNumber, EntryId, GroupName, GroupNumber, GroupSettings, IdRange, LogPosition,
-    ProducerId, StreamName, StreamNumber, StreamSettings,
+    ConsumerName, ConsumerNumber, DeliveryNumber, EntryId, Expiry, GroupName, GroupNumber, GroupSettings, IdRange,
+    LogPosition, ProducerId, StreamName, StreamNumber, StreamSettings,
 };
 
 /// Kind number of a block of entries; every other kind is an [`Effect`].
@@ -61,6 +63,7 @@ pub struct StreamCreated {
     /// Its name.
     pub name: StreamName,
     /// Its settings.
+    #[serde(with = "stored::stream")]
     pub settings: StreamSettings,
     /// Wall time, in milliseconds since the Unix epoch.
     pub created_ms: u64,
@@ -93,8 +96,8 @@ pub struct LastIdSet {
 pub struct ExpirySet {
     /// Which stream.
     pub stream: StreamNumber,
-    /// Wall time, in milliseconds since the Unix epoch; absent: never.
-    pub at_ms: Option<u64>,
+    /// Absent: never.
+    pub at: Option<Expiry>,
 }
 
 /// A stream has other settings.
@@ -103,6 +106,7 @@ pub struct StreamUpdated {
     /// Which.
     pub stream: StreamNumber,
     /// The new settings, whole.
+    #[serde(with = "stored::stream")]
     pub settings: StreamSettings,
 }
 
@@ -182,6 +186,7 @@ pub struct GroupCreated {
     /// Its name.
     pub name: GroupName,
     /// Its settings.
+    #[serde(with = "stored::group")]
     pub settings: GroupSettings,
     /// Entries up to this id count as delivered.
     pub cursor: EntryId,
@@ -197,6 +202,7 @@ pub struct GroupUpdated {
     /// Which.
     pub group: GroupNumber,
     /// The new settings, whole.
+    #[serde(with = "stored::group")]
     pub settings: GroupSettings,
     /// Engine time, in milliseconds.
     pub at_ms: u64,
@@ -464,8 +470,16 @@ pub struct FilesReplaced {
     pub added: Vec<RewrittenFile>,
 }
 
+/// How engine time follows from the boot clock, told at a start or after the wall clock was set: the frame that it stands
+/// in tells both times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockNoted {
+    /// As it is from here on.
+    pub clock: EngineClock,
+}
+
 macro_rules! effects {
-    ($($(#[$doc:meta])* $kind:literal => $name:ident),* $(,)?) => {
+    ($($(#[$doc:meta])* $kind:literal => $name:ident $($version:literal, before: $old:ty)?),* $(,)?) => {
         /// A change of state, as it stands in the log.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[allow(missing_docs)]
@@ -477,6 +491,11 @@ macro_rules! effects {
                 match self { $(Self::$name(_) => $kind),* }
             }
 
+            /// The version of its layout.
+            pub fn version(&self) -> u8 {
+                match self { $(Self::$name(_) => [$($version,)? VERSION_1][0]),* }
+            }
+
             /// The content of the record.
             pub fn encode(&self) -> Bytes {
                 let encoded = match self { $(Self::$name(body) => codec().serialize(body)),* };
@@ -485,15 +504,18 @@ macro_rules! effects {
 
             /// Reads a record's content; `CORRUPT` for a kind, version or content that this program does not know.
             pub fn decode(kind: u8, version: u8, content: &[u8]) -> Result<Self> {
-                if version != VERSION {
-                    return Err(Error::new(Reason::Corrupt, format!("record kind {kind} has version {version}, which is not known")));
-                }
-                match kind {
-                    $($kind => codec().deserialize(content).map(Self::$name).map_err(|e| {
-                        Error::new(Reason::Corrupt, format!("record kind {kind} cannot be read: {e}"))
-                    }),)*
-                    _ => Err(Error::new(Reason::Corrupt, format!("record kind {kind} is not known"))),
-                }
+                let read = match kind {
+                    $($kind if version == [$($version,)? VERSION_1][0] => codec().deserialize(content).map(Self::$name),
+                    $($kind if version == $version - 1 => {
+                        codec().deserialize::<$old>(content).map(|old| Self::$name(old.into()))
+                    })?
+                    $kind => {
+                        let why = format!("record kind {kind} has version {version}, which is not known");
+                        return Err(Error::new(Reason::Corrupt, why));
+                    })*
+                    _ => return Err(Error::new(Reason::Corrupt, format!("record kind {kind} is not known"))),
+                };
+                read.map_err(|e| Error::new(Reason::Corrupt, format!("record kind {kind} cannot be read: {e}")))
             }
         }
 
@@ -503,12 +525,12 @@ macro_rules! effects {
     };
 }
 
-/// Version of every control record so far.
-pub const VERSION: u8 = 1;
+/// Version of a control record whose layout is the first one that it had.
+const VERSION_1: u8 = 1;
 
 effects! {
-    0x10 => StreamCreated,
-    0x11 => StreamUpdated,
+    0x10 => StreamCreated 2, before: version_1::StreamCreated,
+    0x11 => StreamUpdated 2, before: version_1::StreamUpdated,
     0x12 => StreamDeleted,
     0x13 => Trimmed,
     0x14 => EntriesDeleted,
@@ -516,11 +538,11 @@ effects! {
     0x16 => EventIdsRemembered,
     0x17 => StreamRenamed,
     0x18 => LastIdSet,
-    0x19 => ExpirySet,
+    0x19 => ExpirySet 2, before: version_1::ExpirySet,
     0x1a => OnceRemembered,
     0x1b => OnceConfigured,
-    0x20 => GroupCreated,
-    0x21 => GroupUpdated,
+    0x20 => GroupCreated 2, before: version_1::GroupCreated,
+    0x21 => GroupUpdated 2, before: version_1::GroupUpdated,
     0x22 => GroupDeleted,
     0x23 => CursorMoved,
     0x24 => ConsumerAdded,
@@ -534,6 +556,7 @@ effects! {
     0x2c => ReadsCounted,
     0x2d => Released,
     0x30 => FilesReplaced,
+    0x32 => ClockNoted,
 }
 
 /// How contents of control records and rows are written.
@@ -576,9 +599,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused(kind: u8, version in 0u8..3, bytes: Vec<u8>) {
+        fn any_bytes_are_read_or_refused(kind: u8, version in 0u8..4, bytes: Vec<u8>) {
             if let Ok(effect) = Effect::decode(kind, version, &bytes) {
-                prop_assert_eq!(effect.encode(), bytes);
+                let again = effect.encode();
+                prop_assert_eq!(Effect::decode(kind, effect.version(), &again).unwrap(), effect);
             }
         }
     }

@@ -9,8 +9,9 @@ use crate::types::LogPosition;
 pub const SEGMENT_HEADER_BYTES: usize = 80;
 /// Bytes of the footer, the last ones of a sealed file.
 pub const SEGMENT_FOOTER_BYTES: usize = 64;
-/// Version of the format of files, frames, blocks and indexes.
-pub const FORMAT_VERSION: u16 = 1;
+/// Version of the format of files, frames, blocks, indexes and rows of the state. Version 2 added engine time to blocks and
+/// indexes, settings that are stored by name, and records that have versions of their own.
+pub const FORMAT_VERSION: u16 = 2;
 
 const HEADER_MAGIC: [u8; 8] = *b"SYNAPSE\x01";
 const FOOTER_MAGIC: [u8; 8] = *b"SYNAPSE\x02";
@@ -31,6 +32,8 @@ pub enum SegmentKind {
 /// The header of a log file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
+    /// Version of the format in which the file was begun, in which it is filled.
+    pub version: u16,
     /// What kind of file it is.
     pub kind: SegmentKind,
     /// Which shard's log; there is one, 0.
@@ -63,7 +66,7 @@ impl SegmentHeader {
     pub fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut out = Vec::with_capacity(SEGMENT_HEADER_BYTES);
         out.extend_from_slice(&HEADER_MAGIC);
-        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         let kind = match self.kind {
             SegmentKind::Live => 1,
             SegmentKind::Rewritten => 2,
@@ -102,6 +105,7 @@ impl SegmentHeader {
         let shard = cursor.u16()?;
         cursor.u16()?;
         let header = Self {
+            version,
             kind,
             shard,
             store: StoreId(cursor.array()?),
@@ -132,6 +136,8 @@ impl SegmentHeader {
 /// The footer of a sealed file. Where it verifies, every frame of the file was synced before it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentFooter {
+    /// Version of the format, as in the header.
+    pub version: u16,
     /// Position after the last frame.
     pub end: LogPosition,
     /// Time of the last frame.
@@ -151,7 +157,7 @@ impl SegmentFooter {
     pub fn encode(&self, salt: u64) -> [u8; SEGMENT_FOOTER_BYTES] {
         let mut out = Vec::with_capacity(SEGMENT_FOOTER_BYTES);
         out.extend_from_slice(&FOOTER_MAGIC);
-        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&[0; 6]);
         for number in [self.end.0, self.last.wall_ms, self.last.engine_ms] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -172,8 +178,10 @@ impl SegmentFooter {
         if cursor.array()? != FOOTER_MAGIC || sum != crc::salted(salt, u64::MAX, &[body]).to_le_bytes() {
             return None;
         }
-        cursor.take(8)?;
+        let version = cursor.u16()?;
+        cursor.take(6)?;
         Some(Self {
+            version,
             end: LogPosition(cursor.u64()?),
             last: Now { wall_ms: cursor.u64()?, engine_ms: cursor.u64()? },
             index_offset: cursor.u32()?,

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::cursor::Cursor;
 use super::record::{IdRun, RewrittenFile, codec};
+use super::{settings as stored, version_1};
+use crate::clock::EngineClock;
 use crate::error::{Error, Reason, Result};
 use crate::types::{
-    ConsumerName, ConsumerNumber, DeliveryNumber, EntryId, GroupName, GroupNumber, GroupSettings, LogPosition,
+    ConsumerName, ConsumerNumber, DeliveryNumber, EntryId, Expiry, GroupName, GroupNumber, GroupSettings, LogPosition,
     ProducerId, StreamName, StreamNumber, StreamSettings,
 };
 
@@ -42,6 +44,7 @@ pub struct StreamRow {
     /// Its name.
     pub name: StreamName,
     /// Its settings.
+    #[serde(with = "stored::stream")]
     pub settings: StreamSettings,
     /// Wall time of its creation, in milliseconds since the Unix epoch.
     pub created_ms: u64,
@@ -84,6 +87,7 @@ pub struct GroupRow {
     /// Its name.
     pub name: GroupName,
     /// Its settings.
+    #[serde(with = "stored::group")]
     pub settings: GroupSettings,
     /// Entries up to this id were delivered or stepped over.
     pub cursor: EntryId,
@@ -154,8 +158,8 @@ pub enum Row {
     EventIds(Vec<(String, EntryId, u64)>),
     /// What is added to the entries ever appended to a stream to tell how many were added; no row where that is nothing.
     Added(i64),
-    /// When a stream goes by itself: wall time in milliseconds since the Unix epoch; no row where it stays.
-    Expiry(u64),
+    /// When a stream goes by itself; no row where it stays.
+    Expiry(Expiry),
     /// How a stream remembers requests that are to be appended once: seconds, and how many of one producer; no row where
     /// that is as it was at first.
     OnceSettings((u32, u32)),
@@ -174,6 +178,8 @@ pub enum Row {
     Gone(Vec<(LogPosition, LogPosition)>),
     /// The rewritten files.
     Rewritten(Vec<RewrittenFile>),
+    /// How engine time follows from the boot clock; no row where that was not noted.
+    Clock(EngineClock),
 }
 
 /// Where a row belongs. Keys order as their bytes do.
@@ -206,7 +212,7 @@ impl RowKey {
 }
 
 macro_rules! rows {
-    ($($kind:literal => $name:ident),* $(,)?) => {
+    ($($kind:literal => $name:ident $(, in version 1: $old:ty)?;)*) => {
         impl Row {
             /// The number of this kind; never reused.
             pub fn kind(&self) -> u8 {
@@ -219,35 +225,39 @@ macro_rules! rows {
                 encoded.expect("plain values of bounded number always encode")
             }
 
-            /// Reads a row's content; `CORRUPT` for what this program does not know.
-            pub fn decode(kind: u8, content: &[u8]) -> Result<Self> {
+            /// Reads a row's content, of this version of the format; `CORRUPT` for what this program does not know.
+            pub fn decode(kind: u8, version: u16, content: &[u8]) -> Result<Self> {
                 let unknown = |why: String| Error::new(Reason::Corrupt, format!("a row of kind {kind} {why}"));
-                match kind {
-                    $($kind => codec().deserialize(content).map(Self::$name)
-                        .map_err(|error| unknown(format!("cannot be read: {error}"))),)*
-                    _ => Err(unknown("is not known".into())),
-                }
+                let read = match kind {
+                    $($($kind if version < 2 => {
+                        codec().deserialize::<$old>(content).map(|old| Self::$name(old.into()))
+                    })?
+                    $kind => codec().deserialize(content).map(Self::$name),)*
+                    _ => return Err(unknown("is not known".into())),
+                };
+                read.map_err(|error| unknown(format!("cannot be read: {error}")))
             }
         }
     };
 }
 
 rows! {
-    0 => Numbers,
-    1 => Stream,
-    2 => Deleted,
-    3 => Producers,
-    4 => EventIds,
-    5 => Added,
-    6 => Expiry,
-    7 => OnceSettings,
-    8 => OnceNames,
-    16 => Group,
-    17 => Consumers,
-    18 => Pending,
-    19 => Reads,
-    32 => Gone,
-    33 => Rewritten,
+    0 => Numbers;
+    1 => Stream, in version 1: version_1::StreamRow;
+    2 => Deleted;
+    3 => Producers;
+    4 => EventIds;
+    5 => Added;
+    6 => Expiry, in version 1: version_1::ExpiryRow;
+    7 => OnceSettings;
+    8 => OnceNames;
+    16 => Group, in version 1: version_1::GroupRow;
+    17 => Consumers;
+    18 => Pending;
+    19 => Reads;
+    32 => Gone;
+    33 => Rewritten;
+    35 => Clock;
 }
 
 /// Takes rows as they are made: the owner's number, and the row.
@@ -304,6 +314,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::format::segment::FORMAT_VERSION;
 
     #[test]
     fn keys_order_as_their_bytes() {
@@ -326,9 +337,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused(kind: u8, bytes: Vec<u8>) {
-            if let Ok(row) = Row::decode(kind, &bytes) {
-                prop_assert_eq!(row.encode(), bytes);
+        fn any_bytes_are_read_or_refused(kind: u8, version in 1u16..3, bytes: Vec<u8>) {
+            if let Ok(row) = Row::decode(kind, version, &bytes) {
+                prop_assert_eq!(Row::decode(kind, FORMAT_VERSION, &row.encode()).unwrap(), row);
             }
         }
     }

@@ -89,7 +89,7 @@ impl Log {
             return Ok(SealedSegment { file: id, from, end: footer.end, length, spans });
         }
         adopted.damaged_indexes.push(id);
-        let mut index = IndexBuilder::default();
+        let mut index = IndexBuilder::new(scanner.header.version);
         let offset = scanner.each_block(|block| index.add(block, &[]))?;
         let end = scanner.header.position_at(offset);
         Ok(SealedSegment { file: id, from, end, length, spans: index.spans(id) })

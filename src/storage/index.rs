@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::format::segment::StoreId;
-use crate::format::state::RowKey;
+use crate::format::state::{Row, RowKey};
 use crate::types::LogPosition;
 
 /// The place in the log that a checkpoint belongs to.
@@ -26,8 +26,17 @@ pub struct Checkpoint {
     pub store: StoreId,
     /// When, in the log.
     pub at: ResumeAt,
+    /// Version of the format in which the rows are.
+    pub version: u16,
     /// The rows in the order of their keys.
     pub rows: Vec<(RowKey, Vec<u8>)>,
+}
+
+impl Checkpoint {
+    /// The rows, read; `CORRUPT` for one that this program does not know.
+    pub fn rows(&self) -> impl Iterator<Item = (RowKey, Result<Row>)> {
+        self.rows.iter().map(|(key, content)| (*key, Row::decode(key.kind, self.version, content)))
+    }
 }
 
 /// Keeps the last checkpoint.

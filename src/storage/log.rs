@@ -21,7 +21,9 @@ use crate::format::block::{BlockMeta, BlockRef, FileId, FileSpan, types_of};
 use crate::format::crc;
 use crate::format::frame::{self, ENTRIES_VERSION, FrameHead, FrameSizes, KIND_ENTRIES, RecordHead};
 use crate::format::index::{IndexBuilder, block_growth_max};
-use crate::format::segment::{SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentFooter, SegmentHeader, SegmentKind};
+use crate::format::segment::{
+    FORMAT_VERSION, SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentFooter, SegmentHeader, SegmentKind,
+};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::types::LogPosition;
 
@@ -329,13 +331,15 @@ impl Log {
             );
         named.map_err(|error| Failure::new("beginning", &id.name(), error))?;
         let offset = SEGMENT_HEADER_BYTES as u64;
-        self.live = Some(Live { id, file: spare.file, header, offset, index: IndexBuilder::default(), is_new: true });
+        self.live =
+            Some(Live { id, file: spare.file, header, offset, index: IndexBuilder::new(FORMAT_VERSION), is_new: true });
         Ok(())
     }
 
     /// The header of a live segment that begins here, with a new salt.
     pub(super) fn header(&mut self, first: LogPosition, now: Now, length: u64) -> SegmentHeader {
         SegmentHeader {
+            version: FORMAT_VERSION,
             kind: SegmentKind::Live,
             shard: 0,
             store: self.options.store,
@@ -353,6 +357,7 @@ pub(super) fn write_ends(live: &Live, end: LogPosition, last: Now) -> io::Result
     let salt = live.header.salt;
     let index = live.index.encode(salt, live.offset as u32);
     let footer = SegmentFooter {
+        version: live.header.version,
         end,
         last,
         index_offset: live.offset as u32,

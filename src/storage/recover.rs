@@ -286,7 +286,7 @@ impl Recovery<'_> {
         let mut scanner = self.scanner(file, id)?;
         let footer = scanner.footer()?;
         let end = footer.map_or(next, |footer| footer.end);
-        let mut index = IndexBuilder::default();
+        let mut index = IndexBuilder::new(scanner.header.version);
         let offset = self.visit_synced(&mut scanner, end, &mut index)?;
         let sound = match footer {
             Some(footer) => footer_fits(&footer, offset, &index) && index_is_sound(&mut scanner, &footer)?,
@@ -301,7 +301,7 @@ impl Recovery<'_> {
     /// The last segment: sealed, or the one that was being written.
     fn last(&mut self, id: FileId, file: Arc<dyn LogFile>, cuts: &[String]) -> Result<()> {
         let mut scanner = self.scanner(&file, id)?;
-        let mut index = IndexBuilder::default();
+        let mut index = IndexBuilder::new(scanner.header.version);
         if let Some(footer) = scanner.footer()? {
             let offset = self.visit_synced(&mut scanner, footer.end, &mut index)?;
             let live = Live { id, file: Arc::clone(&file), header: scanner.header, offset, index, is_new: false };
@@ -468,7 +468,8 @@ impl Recovery<'_> {
         let length = old.header.length;
         let file = self.temporary(length)?;
         let mut header = self.log.header(old.header.first, self.now, length);
-        header.synced_to = self.log.end;
+        // The index keeps its form: the file has room for no other.
+        (header.version, header.synced_to) = (old.header.version, self.log.end);
         self.report.rewritten = true;
         copy_frames(scanner, &*file, &header, old.offset)?;
         let files = &self.log.files;

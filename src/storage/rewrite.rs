@@ -15,7 +15,9 @@ use crate::format::block::{BlockMeta, FileId};
 use crate::format::frame::{self, FrameHead};
 use crate::format::index::IndexBuilder;
 use crate::format::record::RewrittenFile;
-use crate::format::segment::{SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind, StoreId};
+use crate::format::segment::{
+    FORMAT_VERSION, SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind, StoreId,
+};
 use crate::types::LogPosition;
 
 /// What a rewritten file is called until it is complete.
@@ -50,13 +52,23 @@ impl FileRewriter {
         let file = made.map_err(|error| failed("allocating", &id.name(), &error))?;
         let first = LogPosition(0);
         let (kind, shard, created_ms) = (SegmentKind::Rewritten, 0, now.wall_ms);
-        let header = SegmentHeader { kind, shard, store, first, synced_to: first, salt, created_ms, length };
+        let header = SegmentHeader {
+            version: FORMAT_VERSION,
+            kind,
+            shard,
+            store,
+            first,
+            synced_to: first,
+            salt,
+            created_ms,
+            length,
+        };
         let live = Live {
             id,
             file,
             header,
             offset: SEGMENT_HEADER_BYTES as u64,
-            index: IndexBuilder::default(),
+            index: IndexBuilder::new(FORMAT_VERSION),
             is_new: false,
         };
         Ok(Self { files, stands_for, live, now, records: Vec::new(), pending: 0, done: false })

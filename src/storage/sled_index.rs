@@ -18,7 +18,7 @@ use super::index::{Checkpoint, ResumeAt, StateIndex};
 use crate::error::{Error, Reason, Result};
 use crate::format::crc;
 use crate::format::cursor::Cursor;
-use crate::format::segment::StoreId;
+use crate::format::segment::{FORMAT_VERSION, StoreId};
 use crate::format::state::{ROW_HEAD_BYTES, ROW_KEY_BYTES, RowKey, put_row, take_rows};
 use crate::types::LogPosition;
 
@@ -29,7 +29,9 @@ const PAGE_OWNERS: u64 = 128;
 const SMALL_ROW_BYTES: usize = 1024;
 /// The key of the value about the pages; shorter than theirs, so none of them has it.
 const ABOUT: &[u8] = b"about";
-const ABOUT_BYTES: usize = 56;
+const ABOUT_BYTES: usize = 58;
+/// Its length in version 1 of the format, without the version.
+const ABOUT_BYTES_1: usize = 56;
 /// sled's own cache: checkpoints are written and read once.
 const SLED_CACHE_BYTES: u64 = 8 << 20;
 /// The file that sled locks.
@@ -100,7 +102,7 @@ impl SledIndex {
         if (rows.len() as u64, digest) != (about.rows, about.digest) {
             return Err(damaged("the set of pages"));
         }
-        Ok(Some(Checkpoint { store: about.store, at: about.at, rows }))
+        Ok(Some(Checkpoint { store: about.store, at: about.at, version: about.version, rows }))
     }
 }
 
@@ -163,7 +165,10 @@ impl Open {
             batch.remove(&gone.encode());
         }
         let rows = checkpoint.rows.len() as u64;
-        batch.insert(ABOUT, About { store: checkpoint.store, at: checkpoint.at, rows, digest }.encode());
+        batch.insert(
+            ABOUT,
+            About { version: checkpoint.version, store: checkpoint.store, at: checkpoint.at, rows, digest }.encode(),
+        );
         self.tree.apply_batch(batch).map_err(|error| failed("writing", &error))?;
         self.database.flush().map_err(|error| failed("flushing", &error))?;
         // Only now: what was not written must be written the next time.
@@ -174,6 +179,7 @@ impl Open {
 
 /// What the rows are of: the value about the pages.
 struct About {
+    version: u16,
     store: StoreId,
     at: ResumeAt,
     rows: u64,
@@ -189,6 +195,7 @@ impl About {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(&self.at.digest.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         let sum = crc::content(&out);
         out.extend_from_slice(&sum.to_le_bytes());
         out
@@ -200,8 +207,13 @@ impl About {
         let (position, end) = (LogPosition(cursor.u64()?), LogPosition(cursor.u64()?));
         let (rows, digest) = (cursor.u64()?, cursor.u64()?);
         let at = ResumeAt { position, end, digest: cursor.u32()? };
-        let sound = bytes.len() == ABOUT_BYTES && cursor.u32()? == crc::content(&bytes[..ABOUT_BYTES - 4]);
-        sound.then_some(Self { store, at, rows, digest })
+        let version = match bytes.len() {
+            ABOUT_BYTES_1 => 1,
+            ABOUT_BYTES => cursor.u16()?,
+            _ => return None,
+        };
+        let sound = cursor.u32()? == crc::content(&bytes[..bytes.len() - 4]) && version <= FORMAT_VERSION;
+        sound.then_some(Self { version, store, at, rows, digest })
     }
 }
 

@@ -130,7 +130,7 @@ fn fill(file: &dyn LogFile, checkpoint: &Checkpoint, length: u64) -> io::Result<
 fn header(checkpoint: &Checkpoint, length: u64) -> Vec<u8> {
     let mut out = Vec::with_capacity(WRITE_BYTES);
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    out.extend_from_slice(&checkpoint.version.to_le_bytes());
     out.extend_from_slice(&[0; 6]);
     out.extend_from_slice(&checkpoint.store.0);
     let ResumeAt { position, end, digest } = checkpoint.at;
@@ -187,7 +187,7 @@ fn decode(bytes: &[u8]) -> Option<Result<Checkpoint, u16>> {
     let mut found = Vec::new();
     take_rows(rows, &mut found)?;
     let at = ResumeAt { position, end, digest };
-    (found.len() as u64 == count).then_some(Ok(Checkpoint { store, at, rows: found }))
+    (found.len() as u64 == count).then_some(Ok(Checkpoint { store, at, version, rows: found }))
 }
 
 #[cfg(test)]
@@ -199,7 +199,7 @@ mod tests {
     fn checkpoint(position: u64, rows: u32) -> Checkpoint {
         let at = ResumeAt { position: LogPosition(position), end: LogPosition(position + 64), digest: 7 };
         let rows = (0..rows).map(|part| (RowKey { kind: 1, owner: 2, part }, vec![part as u8; 1000])).collect();
-        Checkpoint { store: StoreId([3; 16]), at, rows }
+        Checkpoint { store: StoreId([3; 16]), at, version: FORMAT_VERSION, rows }
     }
 
     fn snapshots(disk: &SimDisk) -> Snapshots {

@@ -40,6 +40,7 @@ pub struct Store {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct StoreRecord {
+    version: u16,
     id: StoreId,
     created_ms: u64,
     log_begun: bool,
@@ -66,7 +67,8 @@ impl Store {
                 let mut id = [0; 16];
                 id[..8].copy_from_slice(&low.to_le_bytes());
                 id[8..].copy_from_slice(&high.to_le_bytes());
-                let record = StoreRecord { id: StoreId(id), created_ms: now_ms, log_begun: false };
+                let version = FORMAT_VERSION;
+                let record = StoreRecord { version, id: StoreId(id), created_ms: now_ms, log_begun: false };
                 write_record(path, &record).map_err(in_path)?;
                 record
             }
@@ -114,10 +116,11 @@ impl Store {
         LogOptions { must_exist: self.record.log_begun, ..LogOptions::new(self.record.id) }
     }
 
-    /// Notes that the log was opened, so that a log without files is known to have lost them.
-    pub fn mark_log_begun(&mut self) -> Result<()> {
-        if !self.record.log_begun {
-            let record = StoreRecord { log_begun: true, ..self.record };
+    /// Notes that the log was opened, so that a log without files is known to have lost them, and that what is written
+    /// from here on is of this program's version, so that older ones refuse the store.
+    pub fn mark_opened(&mut self) -> Result<()> {
+        if !self.record.log_begun || self.record.version < FORMAT_VERSION {
+            let record = StoreRecord { log_begun: true, version: FORMAT_VERSION, ..self.record };
             write_record(&self.path, &record).map_err(|error| failed("writing", STORE, &error))?;
             self.record = record;
         }
@@ -212,7 +215,7 @@ fn no_store(path: &Path) -> Error {
 
 /// Makes the directory at this path a store of this id, whose log is there already or not; this comes last.
 pub(super) fn write_store(path: &Path, id: StoreId, created_ms: u64, log_begun: bool) -> io::Result<()> {
-    write_record(path, &StoreRecord { id, created_ms, log_begun })
+    write_record(path, &StoreRecord { version: FORMAT_VERSION, id, created_ms, log_begun })
 }
 
 fn lock(path: &Path) -> Result<File> {
@@ -245,7 +248,7 @@ impl StoreRecord {
         let mut out = Vec::with_capacity(STORE_BYTES);
         out.extend_from_slice(&MAGIC);
         let shards = 1u16;
-        for number in [FORMAT_VERSION, if self.log_begun { LOG_BEGUN } else { 0 }, shards, 0] {
+        for number in [self.version, if self.log_begun { LOG_BEGUN } else { 0 }, shards, 0] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(&self.id.0);
@@ -273,8 +276,8 @@ impl StoreRecord {
         }
         let (version, flags) = (cursor.u16()?, cursor.u16()?);
         cursor.u32()?;
-        let record =
-            Self { id: StoreId(cursor.array()?), created_ms: cursor.u64()?, log_begun: flags & LOG_BEGUN != 0 };
+        let (id, created_ms, log_begun) = (StoreId(cursor.array()?), cursor.u64()?, flags & LOG_BEGUN != 0);
+        let record = Self { version, id, created_ms, log_begun };
         cursor.u32()?;
         let sound = bytes.len() == STORE_BYTES && cursor.u32()? == crc::content(&bytes[..STORE_BYTES - 4]);
         Some((version, sound.then_some(record)))

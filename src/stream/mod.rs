@@ -17,7 +17,7 @@ use crate::error::{Error, Reason, Result};
 use crate::format::record::{
     EntriesDeleted, EventIdsRemembered, IdRun, LastIdSet, RequestRemembered, StreamCreated, Trimmed,
 };
-use crate::types::{EntryId, IdRequest, StreamName, StreamNumber, StreamSettings};
+use crate::types::{EntryId, Expiry, IdRequest, StreamName, StreamNumber, StreamSettings};
 
 pub use dedup::{Dedup, RememberedRequest};
 pub use deleted::DeletedIds;
@@ -51,8 +51,8 @@ pub struct Stream {
     pub settings: StreamSettings,
     /// Wall time of its creation, in milliseconds since the Unix epoch.
     pub created_ms: u64,
-    /// When it goes by itself: wall time in milliseconds since the Unix epoch.
-    pub expires_ms: Option<u64>,
+    /// When it goes by itself.
+    pub expires: Option<Expiry>,
     /// The last id that was given out.
     pub last: EntryId,
     /// Entries ever appended.
@@ -87,7 +87,7 @@ impl Stream {
             name: record.name.clone(),
             settings: record.settings.clone(),
             created_ms: record.created_ms,
-            expires_ms: None,
+            expires: None,
             last: EntryId::ZERO,
             appended: 0,
             added_offset: 0,

@@ -31,7 +31,7 @@ impl Stream {
         if self.added_offset != 0 {
             rows(owner, Row::Added(self.added_offset));
         }
-        if let Some(at) = self.expires_ms {
+        if let Some(at) = self.expires {
             rows(owner, Row::Expiry(at));
         }
         if self.once.settings() != OnceSettings::default() {
@@ -48,7 +48,7 @@ impl Stream {
             name: row.name,
             settings: row.settings,
             created_ms: row.created_ms,
-            expires_ms: None,
+            expires: None,
             last: row.last,
             appended: row.appended,
             added_offset: 0,

@@ -1,7 +1,6 @@
-//! Settings of streams and groups: plain values, checked by `validate`, stored in the log as they stand here.
+//! Settings of streams and groups: plain values, checked by `validate`.
 //!
-//! These structs are written to disk with bincode; a change of their shape is a new version of the record
-//! that carries them (`docs/FORMAT.md`).
+//! On the disk a setting stands under a name of its own (`src/format/settings.rs`): a new one changes no format.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,8 +19,8 @@ pub enum Durability {
     Os,
 }
 
-/// What a stream keeps; what no field names is kept for ever. Lengths are exact bounds, ages are in milliseconds of wall
-/// time since the append. Of several limits the one that drops most counts.
+/// What a stream keeps; what no field names is kept for ever. Lengths are exact bounds, ages are in milliseconds of
+/// engine time since the append. Of several limits the one that drops most counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retention {
     /// Keep at most this many entries.

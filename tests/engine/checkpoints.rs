@@ -1,6 +1,5 @@
 //! Checkpoints on a disk in memory, stepped by hand: what a start replays, and what it trusts.
 
-use synapse::clock::{Clock, ManualClock};
 use synapse::engine::Read;
 use synapse::engine::stepped::Stepped;
 use synapse::error::Reason;
@@ -53,7 +52,7 @@ impl World {
         let disk = SimDisk::of_files(2, 64 << 20, self.disk.files());
         let index = MemoryIndex::default();
         index.replace(self.index.checkpoint());
-        Self { disk, index, clock: ManualClock::at(self.clock.now().wall_ms) }
+        Self { disk, index, clock: self.clock.fork() }
     }
 }
 

@@ -86,7 +86,7 @@ fn an_index_that_says_something_else_is_told() {
     let mut index = SledIndex::new(&data.join("index"));
     let mut checkpoint = index.load().expect("is read").expect("is there");
     for (key, content) in &mut checkpoint.rows {
-        if let Ok(Row::Group(mut row)) = Row::decode(key.kind, content) {
+        if let Ok(Row::Group(mut row)) = Row::decode(key.kind, checkpoint.version, content) {
             row.acknowledged += 1;
             *content = Row::Group(row).encode();
         }

@@ -2,8 +2,8 @@
 
 use synapse::clock::{Clock, SystemClock};
 use synapse::engine::{
-    Expected, Gap, Gathered, ProducerSequence, Publish, Published, Read, SetExpiry, SetLastId, Tail, TailFrom, Trim,
-    TrimTo,
+    Expected, ExpireAt, Gap, Gathered, ProducerSequence, Publish, Published, Read, SetExpiry, SetLastId, Tail,
+    TailFrom, Trim, TrimTo,
 };
 use synapse::error::{Error, Reason};
 use synapse::format::event::Event;
@@ -415,7 +415,9 @@ fn a_stream_goes_when_its_time_has_come() {
         crate::world::publish(&mut stepped, name, 0..1);
         let at_ms = (name != "stays").then_some(1_700_000_000_000 + 60_000 * (n as u64 + 1));
         let engine = stepped.engine().clone();
-        let set = stepped.run(engine.set_expiry(&stream(name), SetExpiry { at_ms, ..SetExpiry::default() }));
+        let set = stepped.run(
+            engine.set_expiry(&stream(name), SetExpiry { to: at_ms.map(ExpireAt::WallMs), ..SetExpiry::default() }),
+        );
         assert_eq!(set.ok(), Some(true));
     }
     let kept = SetExpiry { had: Some(true), ..SetExpiry::default() };
@@ -456,7 +458,7 @@ fn a_stream_goes_as_soon_as_its_time_has_come() {
         let name = format!("s{n}");
         wait(fixture.engine.publish(events(&name, 0..1))).expect("publishes");
         let at_ms = clock.now().wall_ms + AFTER_MS;
-        let to = SetExpiry { at_ms: Some(at_ms), ..SetExpiry::default() };
+        let to = SetExpiry { to: Some(ExpireAt::WallMs(at_ms)), ..SetExpiry::default() };
         assert_eq!(wait(fixture.engine.set_expiry(&stream(&name), to)).ok(), Some(true));
         while fixture.engine.has_stream(&stream(&name)) {
             std::thread::sleep(std::time::Duration::from_millis(1));

@@ -45,7 +45,10 @@ impl World {
             Op::ConfigureOnce { s, window_s, names_max } => self.configure_once(&s_name(*s), *window_s, *names_max),
             Op::Expire { s, by, had, later, earlier } => {
                 let at_ms = by.map(|by| self.wall(by));
-                self.set_expiry(&s_name(*s), SetExpiry { at_ms, had: *had, later: *later, earlier: *earlier })
+                self.set_expiry(
+                    &s_name(*s),
+                    SetExpiry { to: at_ms.map(ExpireAt::WallMs), had: *had, later: *later, earlier: *earlier },
+                )
             }
             Op::Publish { s, publish } => self.publish(&s_name(*s), publish),
             Op::Read { s, ends, reverse, max, bytes_max, strict } => {
@@ -184,14 +187,19 @@ impl World {
     fn set_expiry(&mut self, s: &str, to: SetExpiry) -> Outcome {
         let engine = self.engine();
         let got = self.answer(engine.set_expiry(&name(s), to));
+        let at_ms = to.to.map(|to| match to {
+            ExpireAt::WallMs(at_ms) => at_ms,
+            // Both clocks of a world go together, but where one is set.
+            ExpireAt::AfterMs(ms) => self.now().wall_ms + ms,
+        });
         let want = self.streams.get_mut(s).is_some_and(|stream| {
             let had = stream.expires_ms;
-            let (old, new) = (had.unwrap_or(u64::MAX), to.at_ms.unwrap_or(u64::MAX));
+            let (old, new) = (had.unwrap_or(u64::MAX), at_ms.unwrap_or(u64::MAX));
             let holds = to.had.is_none_or(|wanted| wanted == had.is_some())
                 && (!to.later || new > old)
                 && (!to.earlier || new < old);
             if holds {
-                stream.expires_ms = to.at_ms;
+                stream.expires_ms = at_ms;
             }
             holds
         });

@@ -70,7 +70,7 @@ fn write_the_fixture() {
     let mut opened = Store::open(&data, 1_700_000_000_000, &mut || 0x5eed).expect("an empty folder opens");
     let files = opened.log_files().expect("the log folder is made");
     (0..SESSIONS).for_each(|session| store::fill(&files, opened.id(), session, ROUNDS));
-    opened.mark_log_begun().expect("written");
+    opened.mark_opened().expect("written");
     let spares = files.list().expect("listed").into_iter().filter(|name| name.starts_with("spare"));
     spares.for_each(|name| files.remove(&name).expect("removed"));
     drop(opened);

@@ -6,9 +6,9 @@ use std::time::Duration;
 use synapse::clock::ManualClock;
 use synapse::engine::stepped::Stepped;
 use synapse::engine::{
-    Acknowledge, Claim, ClaimOptions, CreateGroup, DeadLetterChoice, EngineOptions, Extend, Holder, Nack, NackAction,
-    OnceName, ProducerSequence, Publish, Published, Pull, RedriveTo, Release, ReleaseAs, SetExpiry, SetLastId, StartAt,
-    Trim, TrimTo,
+    Acknowledge, Claim, ClaimOptions, CreateGroup, DeadLetterChoice, EngineOptions, ExpireAt, Extend, Holder, Nack,
+    NackAction, OnceName, ProducerSequence, Publish, Published, Pull, RedriveTo, Release, ReleaseAs, SetExpiry,
+    SetLastId, StartAt, Trim, TrimTo,
 };
 use synapse::error::Result;
 use synapse::faults::Faults;
@@ -176,7 +176,7 @@ impl Work {
         let renamed = stream("renamed");
         assert_eq!(self.stepped.run(engine.rename_stream(&s, renamed.clone(), false)).ok(), Some(true));
         let s = renamed;
-        let to = SetExpiry { at_ms: Some(LOOKED_AT_MS + 1_000_000), ..SetExpiry::default() };
+        let to = SetExpiry { to: Some(ExpireAt::WallMs(LOOKED_AT_MS + 1_000_000)), ..SetExpiry::default() };
         assert_eq!(self.stepped.run(engine.set_expiry(&stream("emptied"), to)).ok(), Some(true));
         self.stepped.run(engine.delete_stream(&s)).expect("deletes");
     }

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use super::{Core, StreamSlot};
+use crate::clock::EngineClock;
 use crate::engine::commit::CapturedState;
 use crate::engine::view::StreamView;
 use crate::error::{Error, Reason, Result};
 use crate::faults::{Fault, Faults};
-use crate::format::state::{NumbersRow, Row, RowKey, StateRows};
+use crate::format::state::{NumbersRow, Row, StateRows};
 use crate::group::{FrozenGroup, Group};
-use crate::storage::FileSet;
+use crate::storage::{Checkpoint, FileSet};
 use crate::stream::Stream;
 use crate::types::{GroupNumber, StreamNumber};
 
@@ -23,6 +24,7 @@ pub(crate) struct FrozenState {
     streams: Vec<Stream>,
     groups: Vec<FrozenGroup>,
     files: FileSet,
+    clock: Option<EngineClock>,
 }
 
 impl FrozenState {
@@ -38,6 +40,9 @@ impl FrozenState {
         self.streams.into_iter().for_each(|stream| stream.rows(&mut rows));
         self.groups.into_iter().for_each(|group| group.rows(&mut rows));
         self.files.rows(&mut rows);
+        if let Some(clock) = self.clock {
+            rows(0, Row::Clock(clock));
+        }
         out.sort();
         out
     }
@@ -79,13 +84,14 @@ impl Core {
             streams: self.streams.values().map(|slot| slot.stream.clone()).collect(),
             groups: self.groups.values().map(|slot| slot.group.freeze()).collect(),
             files: self.files.clone(),
+            clock: self.engine_clock,
         }
     }
 
-    /// Takes the state from rows, in the order of their keys; the core must be new.
-    pub(crate) fn restore(&mut self, rows: &[(RowKey, Vec<u8>)]) -> Result<()> {
-        for (key, content) in rows {
-            let row = Row::decode(key.kind, content)?;
+    /// Takes a state that was kept; the core must be new.
+    pub(crate) fn restore(&mut self, state: &Checkpoint) -> Result<()> {
+        for (key, row) in state.rows() {
+            let row = row?;
             let taken = match row {
                 Row::Numbers(numbers) => {
                     self.next_stream = self.next_stream.max(numbers.stream);
@@ -123,6 +129,10 @@ impl Core {
                     slot.is_some_and(|slot| slot.group.restore_list(row))
                 }
                 Row::Gone(_) | Row::Rewritten(_) => self.files.restore(row),
+                Row::Clock(clock) => {
+                    self.engine_clock = Some(clock);
+                    true
+                }
                 Row::Group(_) => false,
             };
             if !taken {

@@ -7,6 +7,7 @@
 
 mod checkpoint;
 mod claims;
+mod clock;
 mod dead_letters;
 mod deliver;
 mod expiry;
@@ -31,7 +32,7 @@ use super::commit::{CapturedState, Commit, CommitBlock, CommitBuilder};
 use super::reply::{Release, Reply};
 use super::shared::Shared;
 use super::view::StreamView;
-use crate::clock::Now;
+use crate::clock::{EngineClock, Now};
 use crate::error::{Error, Reason, Result};
 use crate::format::block::BlockView;
 use crate::format::record::Effect;
@@ -131,8 +132,8 @@ pub(crate) struct Core {
     jobs: Vec<Job>,
     /// When groups want to be looked at again.
     timers: BTreeSet<(u64, GroupNumber)>,
-    /// The streams that go by themselves, by the wall time at which they do.
-    expiries: BTreeSet<(u64, StreamNumber)>,
+    /// The streams that go by themselves.
+    expiries: expiry::Expiries,
     draining: bool,
     stopped: bool,
     /// Upper bound of what was written since the state was captured, in bytes.
@@ -141,6 +142,10 @@ pub(crate) struct Core {
     captured: Option<CapturedState>,
     /// The transaction that runs.
     together: Option<transaction::Together>,
+    /// How engine time follows from the boot clock, as far as the log knows.
+    pub(crate) engine_clock: Option<EngineClock>,
+    /// By how much wall time was ahead of engine time in the last commit.
+    wall_ahead_ms: Option<i64>,
     /// Which files make up the log.
     pub(crate) files: FileSet,
     pub(crate) next_file: u64,
@@ -167,12 +172,14 @@ impl Core {
             held: VecDeque::new(),
             jobs: Vec::new(),
             timers: BTreeSet::new(),
-            expiries: BTreeSet::new(),
+            expiries: expiry::Expiries::default(),
             draining: false,
             stopped: false,
             since_capture: 0,
             captured: None,
             together: None,
+            engine_clock: None,
+            wall_ahead_ms: None,
             files: FileSet::default(),
             next_file: 1,
         }
@@ -292,6 +299,7 @@ impl Core {
     fn close_commit(&mut self, now: Now, clean_stop: bool) {
         if self.commit.records() > 0 || self.commit.begins_segment() || clean_stop {
             let cost = self.commit.cost();
+            self.wall_ahead_ms = Some(now.wall_ahead_ms());
             self.room().take(cost);
             self.since_capture += cost;
         }
@@ -386,6 +394,7 @@ impl Core {
 
     /// Does what fell due.
     pub(crate) fn on_timer(&mut self, now: Now) {
+        self.note_wall_step(now);
         self.expire_streams(now);
         while let Some((due, number)) = self.timers.first().copied() {
             if due > now.engine_ms {

@@ -208,7 +208,7 @@ impl Core {
                 type_hash: entry.type_hash,
                 payload: &entry.bytes,
             };
-            self.commit.push_entry(&slot.view, &parts, now.wall_ms, bytes_ahead);
+            self.commit.push_entry(&slot.view, &parts, now, bytes_ahead);
             bytes_ahead -= entry.bytes.len() + ENTRY_HEAD_BYTES;
         }
         slot.dirty = self.number;

@@ -89,7 +89,7 @@ impl Core {
             added: stream.added(),
             deleted_max: stream.deleted_max,
             created_ms: stream.created_ms,
-            expires_ms: stream.expires_ms,
+            expires_ms: stream.expires.map(|at| at.wall_ms(self.now)),
             groups: slot.groups.keys().cloned().collect(),
         }
     }

@@ -7,7 +7,7 @@ use super::Reclaimer;
 use crate::engine::view::Removed;
 use crate::error::{Error, Result};
 use crate::faults::Fault;
-use crate::format::block::{BlockBuilder, BlockEntry, BlockMeta, BlockRef, FileSpan};
+use crate::format::block::{AppendTime, BlockBuilder, BlockEntry, BlockMeta, BlockRef, FileSpan};
 use crate::format::event::stored_as;
 use crate::format::record::RewrittenFile;
 use crate::limits::BLOCK_BYTES_TARGET;
@@ -156,7 +156,7 @@ impl<'a> Merger<'a> {
             {
                 return Err(wrong());
             }
-            self.push(item, ordinal, block.append_ms)?;
+            self.push(item, ordinal, block.time)?;
         }
         Ok(())
     }
@@ -178,7 +178,7 @@ impl<'a> Merger<'a> {
         items
     }
 
-    fn push(&mut self, item: Item, ordinal: u64, append_ms: u64) -> Result<()> {
+    fn push(&mut self, item: Item, ordinal: u64, time: AppendTime) -> Result<()> {
         let bytes = match &item {
             Item::Live(entry) => entry.bytes.len() as u64,
             Item::Gone(_, bytes) => u64::from(*bytes),
@@ -189,7 +189,7 @@ impl<'a> Merger<'a> {
         }
         self.bytes += bytes;
         let stream = self.stream;
-        let (_, next) = self.open.get_or_insert_with(|| (BlockBuilder::new(stream, ordinal, append_ms), ordinal));
+        let (_, next) = self.open.get_or_insert_with(|| (BlockBuilder::new(stream, ordinal, time), ordinal));
         *next += 1;
         match item {
             Item::Gone(id, bytes) => {
@@ -200,7 +200,7 @@ impl<'a> Merger<'a> {
                 self.close_gap();
                 let Some((builder, _)) = &mut self.open else { return Ok(()) };
                 let stored = stored_as(entry.kind, entry.bytes);
-                builder.appended_at(entry.append_ms);
+                builder.appended_at(entry.time);
                 builder.push(entry.id, entry.kind, entry.node_start, stored.type_hash, &stored.bytes);
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::access::Permission;
 use crate::clock::Clock;
-use crate::engine::SetExpiry;
+use crate::engine::{ExpireAt, SetExpiry};
 use crate::error::Reason;
 use crate::resp::args::Args;
 use crate::resp::refusal::Refusal;
@@ -28,16 +28,20 @@ impl<'a> Unit<'a> {
         Self { command, ms, from_now }
     }
 
-    /// The wall time that a command names; 0 where that is not after `now_ms`: the engine judges by the time at which its
-    /// round began, which may be a little before, and would keep what is to go at once.
-    fn at_ms(self, time: &[u8], now_ms: u64) -> Result<u64, Refusal> {
+    /// The moment that a command names; one long past where it is not after `now_ms`: the engine judges by the time at
+    /// which its round began, which may be a little before, and would keep what is to go at once.
+    fn at(self, time: &[u8], now_ms: u64) -> Result<ExpireAt, Refusal> {
         let time = crate::resp::args::int(time).ok_or_else(Refusal::not_an_integer)?;
         let now_ms = now_ms as i64;
         let since_ms = if self.from_now { now_ms } else { 0 };
         let at_ms = time.checked_mul(self.ms).and_then(|ms| ms.checked_add(since_ms));
         let at_ms =
             at_ms.ok_or_else(|| Refusal::new(format!("ERR invalid expire time in '{}' command", self.command)))?;
-        Ok(if at_ms > now_ms { at_ms as u64 } else { 0 })
+        Ok(match at_ms > now_ms {
+            false => ExpireAt::WallMs(0),
+            true if self.from_now => ExpireAt::AfterMs((at_ms - now_ms) as u64),
+            true => ExpireAt::WallMs(at_ms as u64),
+        })
     }
 }
 
@@ -46,9 +50,9 @@ impl Session {
     pub(in crate::resp) async fn expire(&self, mut args: Args<'_>, unit: Unit<'_>) -> Result<Reply, Refusal> {
         let (key, time) = (args.next()?, args.next()?);
         let condition = condition(args)?;
-        let at_ms = unit.at_ms(time, self.clock.now().wall_ms)?;
+        let at = unit.at(time, self.clock.now().wall_ms)?;
         let stream = self.stream(key, Permission::Admin)?;
-        let to = SetExpiry { at_ms: Some(at_ms), ..condition };
+        let to = SetExpiry { to: Some(at), ..condition };
         Ok(Reply::Int(i64::from(self.engine.set_expiry(&stream, to).await?)))
     }
 
@@ -107,8 +111,10 @@ mod tests {
 
     #[test]
     fn what_has_passed_has_passed_by_every_clock() {
-        let at = |command, time: &[u8]| Unit::of(command).at_ms(time, 5000).unwrap();
-        assert_eq!([at("expire", b"0"), at("pexpire", b"0"), at("pexpire", b"-1"), at("expireat", b"5")], [0; 4]);
-        assert_eq!([at("pexpire", b"1"), at("expire", b"1"), at("pexpireat", b"5001")], [5001, 6000, 5001]);
+        let at = |command, time: &[u8]| Unit::of(command).at(time, 5000).unwrap();
+        let past = [at("expire", b"0"), at("pexpire", b"0"), at("pexpire", b"-1"), at("expireat", b"5")];
+        assert_eq!(past, [ExpireAt::WallMs(0); 4]);
+        assert_eq!([at("pexpire", b"1"), at("expire", b"1")], [ExpireAt::AfterMs(1), ExpireAt::AfterMs(1000)]);
+        assert_eq!(at("pexpireat", b"5001"), ExpireAt::WallMs(5001));
     }
 }

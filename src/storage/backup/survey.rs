@@ -74,8 +74,8 @@ impl<'a> Survey<'a> {
         if checkpoint.store != store || checkpoint.at.end > self.end {
             return Err(damaged("does not belong to this backup"));
         }
-        for (key, content) in &checkpoint.rows {
-            if let row @ (Row::Gone(_) | Row::Rewritten(_)) = Row::decode(key.kind, content)? {
+        for (_, row) in checkpoint.rows() {
+            if let row @ (Row::Gone(_) | Row::Rewritten(_)) = row? {
                 self.set.restore(row);
             }
         }

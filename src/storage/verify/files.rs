@@ -52,8 +52,8 @@ impl Walk<'_> {
                 continue;
             }
             self.known = KnownFiles { since: checkpoint.at.position, ..KnownFiles::default() };
-            for (key, content) in &checkpoint.rows {
-                match Row::decode(key.kind, content) {
+            for (_, row) in checkpoint.rows() {
+                match row {
                     Ok(Row::Stream(row)) => self.streams.name_is(row.number, row.name),
                     Ok(row @ (Row::Gone(_) | Row::Rewritten(_))) => drop(self.known.set.restore(row)),
                     Ok(_) => {}
