@@ -33,6 +33,10 @@ mod redis;
 mod redis_client;
 #[path = "process/server.rs"]
 mod server;
+#[path = "process/soak.rs"]
+mod soak;
+#[path = "process/soak_clients.rs"]
+mod soak_clients;
 #[path = "space/mod.rs"]
 mod space;
 #[path = "process/surfaces.rs"]

@@ -89,14 +89,14 @@ fn served(behaves: &(impl Fn(Instant) -> Vec<Duration> + Sync), until: Instant, 
 
 /// What a process uses.
 #[derive(Clone, Copy, Default)]
-struct Usage {
-    memory_mib: u64,
-    threads: u64,
-    descriptors: u64,
+pub(crate) struct Usage {
+    pub(crate) memory_mib: u64,
+    pub(crate) threads: u64,
+    pub(crate) descriptors: u64,
 }
 
 impl Usage {
-    fn of(pid: u32) -> Self {
+    pub(crate) fn of(pid: u32) -> Self {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("it is there");
