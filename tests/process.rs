@@ -23,6 +23,8 @@ mod history;
 mod hostile;
 #[path = "process/hostile_redis.rs"]
 mod hostile_redis;
+#[path = "process/one_server.rs"]
+mod one_server;
 #[path = "process/pauses.rs"]
 mod pauses;
 #[path = "process/raw.rs"]

@@ -72,7 +72,8 @@ impl Engine {
         progress: Progress<'_>,
     ) -> Result<Self> {
         let (files, log_options) = (store.log_files()?, store.log_options());
-        let parts = Parts::open(files, log_options, index, options, clock, Box::new(random_u64), progress)?;
+        let mut parts = Parts::open(files, log_options, index, options, clock, Box::new(random_u64), progress)?;
+        parts.watch = Some(store.watch()?);
         store.mark_opened()?;
         let engine = Self::over(&parts, Some(store));
         let threads = Threads::start(parts).map_err(|e| Error::internal(format!("starting a thread: {e}")))?;
@@ -130,6 +131,11 @@ impl Engine {
             return Health::Draining;
         }
         if shared.is_full() { Health::StorageFull } else { Health::Serving }
+    }
+
+    /// Why the index of the log cannot be used, where it cannot: the next start takes longer then, and nothing else.
+    pub fn index_trouble(&self) -> Option<String> {
+        self.0.shared.index_trouble().map(|error| error.message().to_owned())
     }
 
     /// Whether one of its threads died: the process should end.

@@ -41,10 +41,14 @@ impl Keeper {
         let checkpoint = Checkpoint { store: self.store, at, version: FORMAT_VERSION, rows: state.into_rows().0 };
         let kept = !snapshot || self.save_snapshot(&checkpoint);
         let indexed = self.index.save(&checkpoint);
-        if let Err(error) = &indexed {
-            tracing::warn!(%error, "a checkpoint could not be written; the next start takes longer");
+        if let Err(error) = &indexed
+            && self.shared.index_trouble().is_none()
+        {
+            tracing::warn!(%error, "a checkpoint could not be written; starts take longer until one can be");
         }
-        if snapshot && kept && indexed.is_ok() {
+        self.shared.set_index_trouble(indexed.err());
+        // An index that fails, or lags behind, is one that a start does without: it holds nothing back.
+        if snapshot && kept {
             self.shared.counters.kept_to.store(at.position.0, Ordering::Release);
         }
         self.shared.set_indexing(false);

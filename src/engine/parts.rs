@@ -21,7 +21,7 @@ use super::start::{Started, States, start};
 use crate::clock::Clock;
 use crate::error::{Reason, Result};
 use crate::limits;
-use crate::storage::{Files, LogAllocator, LogOptions, RecoveryReport, Snapshots, StateIndex};
+use crate::storage::{Files, LogAllocator, LogOptions, RecoveryReport, Snapshots, StateIndex, StoreWatch};
 use crate::types::LogPosition;
 
 /// Where salts of log files come from.
@@ -41,6 +41,8 @@ pub(crate) struct Parts {
     pub(crate) folder: LogFolder,
     /// Taken by who runs it.
     pub(crate) reclaimer: Option<Reclaimer>,
+    /// Of the data directory, where there is one.
+    pub(crate) watch: Option<StoreWatch>,
     pub(crate) report: RecoveryReport,
     /// Where the checkpoint stood from which replay began; `None` where there was none.
     pub(crate) resumed: Option<LogPosition>,
@@ -85,6 +87,7 @@ impl Parts {
         let Started { mut core, shared, log, report, resumed, left_over } =
             start(&found.states, fresh, Arc::clone(&files), log_options, &*clock, salts, progress)?;
         shared.counters.kept_to.store(found.kept.0, Ordering::Relaxed);
+        shared.set_index_trouble(found.index_trouble);
         let resumed_clock = clock.resume(report.last, core.engine_clock);
         let replayed_bytes = report.end.0.saturating_sub(resumed.unwrap_or(report.first).0);
         core.start(log.planner(), replayed_bytes, clock.now());
@@ -115,6 +118,7 @@ impl Parts {
             keeper,
             folder,
             reclaimer,
+            watch: None,
             report,
             resumed,
         })

@@ -41,6 +41,7 @@ pub(crate) struct Shared {
     dead: AtomicBool,
     indexing: AtomicBool,
     failure: RwLock<Option<Error>>,
+    index_trouble: RwLock<Option<Error>>,
 }
 
 /// Requests to give back everything at once, one waiting at most.
@@ -72,7 +73,7 @@ pub(crate) struct Counters {
     pub(crate) groups: AtomicU64,
     pub(crate) log_end: AtomicU64,
     pub(crate) synced_to: AtomicU64,
-    /// Both the index and a snapshot hold the state at this position of the log or a later one.
+    /// A snapshot holds the state at this position of the log or a later one, and so does the index unless it failed.
     pub(crate) kept_to: AtomicU64,
     /// Bytes of the last snapshot.
     pub(crate) snapshot_bytes: AtomicU64,
@@ -99,6 +100,7 @@ impl Shared {
             dead: AtomicBool::new(false),
             indexing: AtomicBool::new(false),
             failure: RwLock::new(None),
+            index_trouble: RwLock::new(None),
         }
     }
 
@@ -196,6 +198,14 @@ impl Shared {
     }
     pub(crate) fn set_indexing(&self, indexing: bool) {
         self.indexing.store(indexing, Ordering::Relaxed);
+    }
+
+    /// Why the index of the log cannot be used, where it cannot: starts take longer then, and nothing else.
+    pub(crate) fn index_trouble(&self) -> Option<Error> {
+        self.index_trouble.read().clone()
+    }
+    pub(crate) fn set_index_trouble(&self, trouble: Option<Error>) {
+        *self.index_trouble.write() = trouble;
     }
 
     /// Says that the engine has stopped.

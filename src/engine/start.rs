@@ -9,7 +9,7 @@ use super::recovery::replay;
 use super::sealed::{FileUse, Replacement};
 use super::shared::Shared;
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::segment::StoreId;
 use crate::storage::{
     Checkpoint, FileId, Files, Log, LogExtent, LogOptions, Recovered, RecoveryReport, ResumeAt, Snapshots, StateIndex,
@@ -30,6 +30,8 @@ pub(crate) struct FoundStates {
     pub(crate) states: Vec<Checkpoint>,
     /// Both the index and a snapshot reach so far.
     pub(crate) kept: LogPosition,
+    /// Why the index cannot be used, where it cannot.
+    pub(crate) index_trouble: Option<Error>,
 }
 
 impl States<'_> {
@@ -46,28 +48,39 @@ impl States<'_> {
             return Err(Log::another_history(&snapshot.at));
         }
         let oldest = snapshot.as_ref().map_or(LogPosition(0), |snapshot| snapshot.at.position);
-        let checkpoint = self.checkpoint_from(oldest)?;
+        let (checkpoint, index_trouble) = self.checkpoint_from(oldest)?;
         let position = |state: &Option<Checkpoint>| state.as_ref().map_or(LogPosition(0), |state| state.at.position);
         let kept = position(&snapshot).min(position(&checkpoint));
         let mut states: Vec<Checkpoint> = [checkpoint, snapshot].into_iter().flatten().collect();
         states.sort_by_key(|state| std::cmp::Reverse(state.at.position));
-        Ok(FoundStates { states, kept })
+        Ok(FoundStates { states, kept, index_trouble })
     }
 
     /// The index's checkpoint, where it is of this store and log and not older than this: what it rests on may be gone.
-    fn checkpoint_from(&mut self, oldest: LogPosition) -> Result<Option<Checkpoint>> {
-        let Some(checkpoint) = self.index.load()? else { return Ok(None) };
+    /// Beside it, why the index cannot be used: no start is refused for that.
+    fn checkpoint_from(&mut self, oldest: LogPosition) -> Result<(Option<Checkpoint>, Option<Error>)> {
+        let checkpoint = match self.index.load() {
+            Ok(Some(checkpoint)) => checkpoint,
+            Ok(None) => return Ok((None, None)),
+            Err(error) => {
+                tracing::warn!(%error, "the index cannot be used; the start goes on without it");
+                return Ok((None, Some(error)));
+            }
+        };
         let ours = checkpoint.store == self.store;
         if ours && checkpoint.at.position < oldest {
             tracing::warn!("the index is older than the last snapshot; the start goes on from that");
-            return Ok(None);
+            return Ok((None, None));
         }
         if ours && Log::has(self.files, self.store, &checkpoint.at)? {
-            return Ok(Some(checkpoint));
+            return Ok((Some(checkpoint), None));
         }
         tracing::warn!("the index belongs to another log; it is put aside and made anew");
-        self.index.put_aside()?;
-        Ok(None)
+        let trouble = self.index.put_aside().err();
+        if let Some(error) = &trouble {
+            tracing::warn!(%error, "the index could not be put aside; the start goes on without it");
+        }
+        Ok((None, trouble))
     }
 }
 

@@ -10,7 +10,7 @@ use super::commit::Commit;
 use super::handle::Engine;
 use super::options::EngineOptions;
 use super::parts::{Parts, run_job};
-use super::reclaim::Amount;
+use super::reclaim::{Amount, Reclaimer};
 use super::retention::Retainer;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -159,6 +159,7 @@ impl Stepped {
     /// Gives back the space of whatever no longer exists.
     pub fn reclaim_all(&mut self) -> Result<()> {
         let Some(mut reclaimer) = self.parts.reclaimer.take() else { return Ok(()) };
+        let began_ms = self.parts.shared.clock.now().engine_ms;
         let mut done = self.run(reclaimer.begin_segment());
         while done.is_ok() {
             match self.run(reclaimer.reclaim(Amount::Everything)) {
@@ -170,8 +171,15 @@ impl Stepped {
         if done.is_ok() && !reclaimer.is_done() {
             done = Err(Error::internal("files that were given up could not be removed"));
         }
+        let done = done.and_then(|()| reclaimer.erased(began_ms));
         self.parts.reclaimer = Some(reclaimer);
         done
+    }
+
+    /// The same where its time has come, as a thread does; says whether it had.
+    pub fn reclaim_all_where_due(&mut self) -> Result<bool> {
+        let due = self.parts.reclaimer.as_mut().is_some_and(Reclaimer::is_erasure_due);
+        if due { self.reclaim_all().map(|()| true) } else { Ok(false) }
     }
 
     /// Stops in order: everything is written, then the mark of a clean stop. Nothing is taken afterwards.

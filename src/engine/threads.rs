@@ -22,7 +22,7 @@ use super::shared::Shared;
 use crate::clock::Now;
 use crate::error::{Error, Reason, Result};
 use crate::limits;
-use crate::storage::{AllocatorStep, LogAllocator};
+use crate::storage::{AllocatorStep, LogAllocator, StoreWatch};
 
 /// Commands handled between two looks at the log and the clock.
 const COMMANDS_PER_ROUND: usize = 1024;
@@ -39,10 +39,10 @@ const RETENTION_TICK: Duration = Duration::from_millis(50);
 /// How often it is looked whether space can be given back; no more than a twentieth of the time goes into looking.
 const RECLAIM_INTERVAL: Duration = Duration::from_millis(50);
 const RECLAIM_SHARE: u32 = 20;
-/// How often everything is reclaimed: bytes of what was deleted are gone from the disk within this time.
-const RECLAIM_ALL_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// How long it waits for the keeper of the index, which takes one state at a time.
 const RECLAIM_RETRY: Duration = Duration::from_millis(20);
+/// How long a request to reclaim waits for what keeps files from going.
+const RECLAIM_WAIT: Duration = Duration::from_secs(30);
 /// How long the allocator waits before it looks whether the engine stops, or a full disk has room again.
 const ALLOCATOR_WAIT: Duration = Duration::from_millis(100);
 
@@ -67,7 +67,7 @@ pub(crate) struct Threads {
 impl Threads {
     /// Starts the threads over these parts.
     pub(crate) fn start(parts: Parts) -> std::io::Result<Self> {
-        let Parts { shared, reader, pool, jobs, commands, core, log, allocator, keeper, reclaimer, .. } = parts;
+        let Parts { shared, reader, pool, jobs, commands, core, log, allocator, keeper, reclaimer, watch, .. } = parts;
         let (commits, to_write) = bounded(limits::COMMITS_IN_FLIGHT_MAX);
         let (events, done) = bounded(limits::COMMITS_IN_FLIGHT_MAX + 1);
         let stopping = Arc::new(AtomicBool::new(false));
@@ -81,7 +81,9 @@ impl Threads {
         let (retaining, ended) = bounded(0);
         let retainer = Retainer::new(&shared, &reader);
         let (looking, stop) = (Arc::clone(&shared), ended.clone());
-        let retainer = spawn("synapse-retain", &shared, move || retain(&retainer, &looking, &ended))?;
+        let retainer = spawn("synapse-retain", &shared, move || {
+            retain(&retainer, &looking, watch.as_ref(), &ended);
+        })?;
         let reclaimer = reclaimer.map(Reclaimer::paced);
         let reclaimed = Arc::clone(&shared);
         let reclaimer = reclaimer.map(|reclaimer| {
@@ -322,11 +324,18 @@ impl Writer {
     }
 }
 
-/// Keeps retention, until the other end is dropped: once a second, and once a quarter of a segment was written.
-fn retain(retainer: &Retainer, shared: &Shared, ended: &Receiver<()>) {
+/// Keeps retention, until the other end is dropped: once a second, and once a quarter of a segment was written. Looks as
+/// often whether the data directory is still ours, and ends everything where it is not.
+fn retain(retainer: &Retainer, shared: &Shared, watch: Option<&StoreWatch>, ended: &Receiver<()>) {
     let (mut since, mut from) = (Duration::ZERO, 0);
     while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(RETENTION_TICK) {
         since += RETENTION_TICK;
+        if since >= RETENTION_INTERVAL
+            && let Some(Err(error)) = watch.map(StoreWatch::check)
+        {
+            shared.die(&error);
+            return shared.announce_stop();
+        }
         let end = shared.counters.log_end.load(Ordering::Relaxed);
         if since >= RETENTION_INTERVAL || end.saturating_sub(from) >= shared.options.segment_bytes / 4 {
             futures::executor::block_on(retainer.step());
@@ -347,11 +356,12 @@ impl Reclaiming {
     /// Gives back space where it is worth it, and everything where that is asked for, until the other end is dropped.
     fn run(mut self, ended: &Receiver<()>) {
         let Some(requests) = self.shared.reclaims.asked.lock().take() else { return };
-        let (mut pause, mut since_ms) = (RECLAIM_INTERVAL, self.shared.clock.now().engine_ms);
+        let (mut pause, mut tried_ms) = (RECLAIM_INTERVAL, None);
         loop {
             let now_ms = self.shared.clock.now().engine_ms;
-            if now_ms.saturating_sub(since_ms) >= RECLAIM_ALL_INTERVAL.as_millis() as u64 {
-                since_ms = now_ms;
+            let again = tried_ms.is_none_or(|at| now_ms.saturating_sub(at) >= RECLAIM_WAIT.as_millis() as u64);
+            if again && self.reclaimer.is_erasure_due() {
+                tried_ms = Some(now_ms);
                 if let Err(error) = self.everything() {
                     tracing::warn!(%error, "what was deleted could not be removed from the disk; it is tried again");
                 }
@@ -384,12 +394,18 @@ impl Reclaiming {
     }
 
     fn everything(&mut self) -> Result<()> {
+        let began_ms = self.shared.clock.now().engine_ms;
         self.again(|reclaimer| futures::executor::block_on(reclaimer.begin_segment()))?;
         while self.again(|reclaimer| futures::executor::block_on(reclaimer.reclaim(Amount::Everything)))? {}
-        while !self.reclaimer.is_done() && !self.shared.is_draining() {
+        while !self.reclaimer.is_done() {
+            let waited_ms = self.shared.clock.now().engine_ms.saturating_sub(began_ms);
+            if self.shared.is_draining() || waited_ms >= RECLAIM_WAIT.as_millis() as u64 {
+                return Err(Error::new(Reason::StorageFailed, "files that were given up could not be removed yet"));
+            }
+            self.again(|reclaimer| futures::executor::block_on(reclaimer.keep_again()))?;
             std::thread::sleep(RECLAIM_RETRY);
         }
-        Ok(())
+        self.reclaimer.erased(began_ms)
     }
 
     /// Tries again as long as somebody else is busy.

@@ -39,6 +39,18 @@ struct HealthAnswer {
     detail: Option<String>,
     /// What it stores.
     storage: StorageAnswer,
+    /// The index of the log.
+    index: IndexAnswer,
+}
+
+/// The index of the log: without it a start takes longer, and nothing else is different.
+#[derive(Serialize, ToSchema)]
+struct IndexAnswer {
+    /// Whether it can be used.
+    usable: bool,
+    /// Why not, for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
 }
 
 /// What a server stores.
@@ -58,13 +70,13 @@ struct StorageAnswer {
 
 async fn get(State(app): State<App>, _: Query<NoParameters>) -> Answer {
     let health = if app.shutdown.is_cancelled() { Health::Draining } else { app.engine.health() };
-    let answer = answer(health, &app.engine.stats());
+    let answer = answer(health, &app.engine.stats(), app.engine.index_trouble());
     let usable = matches!(answer.state, "serving" | "storage_full");
     let status = if usable { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok((status, axum::Json(answer)).into_response())
 }
 
-fn answer(health: Health, stats: &Stats) -> HealthAnswer {
+fn answer(health: Health, stats: &Stats, index_trouble: Option<String>) -> HealthAnswer {
     let (state, reason, detail) = match health {
         Health::Serving => ("serving", None, None),
         Health::StorageFull => ("storage_full", Some(Reason::StorageFull), None),
@@ -83,6 +95,7 @@ fn answer(health: Health, stats: &Stats) -> HealthAnswer {
             log_bytes: stats.log_bytes,
             synced_to: stats.synced_to,
         },
+        index: IndexAnswer { usable: index_trouble.is_none(), detail: index_trouble },
     }
 }
 
@@ -92,11 +105,15 @@ mod tests {
 
     #[test]
     fn states_have_names_and_reasons() {
-        let shown = |health| serde_json::to_value(answer(health, &Stats::default())).expect("plain JSON");
+        let shown = |health| serde_json::to_value(answer(health, &Stats::default(), None)).expect("plain JSON");
         assert_eq!(shown(Health::Serving)["state"], "serving");
         let failed = shown(Health::Failed("fdatasync: EIO".into()));
         assert_eq!((&failed["state"], &failed["reason"]), (&"failed".into(), &"STORAGE_FAILED".into()));
         assert_eq!(failed["detail"], "fdatasync: EIO");
         assert_eq!(shown(Health::StorageFull)["storage"]["writable"], false);
+        let sick = serde_json::to_value(answer(Health::Serving, &Stats::default(), Some("no room".into())));
+        let sick = sick.expect("plain JSON");
+        assert_eq!((&sick["state"], &sick["index"]["usable"]), (&"serving".into(), &false.into()));
+        assert_eq!(sick["index"]["detail"], "no room");
     }
 }

@@ -36,6 +36,8 @@ pub(super) fn routes() -> Vec<Route> {
 async fn get(State(app): State<App>, _: Query<NoParameters>) -> Answer {
     let mut figures = Figures::default();
     add_stats(&mut figures, &app.engine.stats(), &app.engine.health());
+    let usable = u64::from(app.engine.index_trouble().is_none());
+    figures.gauge("index_up", "Whether the index of the log can be used", usable);
     match add_streams(&app, &mut figures).await {
         // Whoever watches must see above all an engine that does not serve: then without what it cannot tell any more.
         Err(e) if matches!(e.reason(), Reason::StorageFailed | Reason::Overloaded | Reason::Draining) => {}

@@ -3,14 +3,14 @@
 //! A folder of flat names. A file is made with its length allocated, so that writing inside it cannot run out of room;
 //! names become durable with [`Files::sync_dir`] only. The twin that loses, tears and fails is in `sim.rs`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, IoSlice};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, FallocateFlags};
+use rustix::fs::{Advice, AtFlags, Dir, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
@@ -49,10 +49,9 @@ pub trait LogFile: Send + Sync {
     fn uncache(&self, offset: u64, length: u64);
 }
 
-/// A folder of the file system.
+/// A folder of the file system: the one that was opened, whatever has its path later.
 #[derive(Debug)]
 pub struct RealFiles {
-    folder: PathBuf,
     handle: File,
     writable: bool,
 }
@@ -60,22 +59,46 @@ pub struct RealFiles {
 impl RealFiles {
     /// The folder at this path, made where it is missing; its parent is synced then.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        if !folder.exists() {
-            fs::create_dir(folder)?;
-            if let Some(parent) = folder.parent() {
-                File::open(parent)?.sync_all()?;
-            }
-        }
-        Ok(Self { folder: folder.to_owned(), handle: File::open(folder)?, writable: true })
+        make_folder(folder)?;
+        Ok(Self { handle: File::open(folder)?, writable: true })
     }
 
     /// The folder at this path, to be read only: its files open without the right to write.
     pub(super) fn read_only(folder: &Path) -> io::Result<Self> {
-        Ok(Self { folder: folder.to_owned(), handle: File::open(folder)?, writable: false })
+        Ok(Self { handle: File::open(folder)?, writable: false })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+    fn open_with(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        let opened = rustix::fs::openat(&self.handle, name, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o666))?;
+        Ok(File::from(opened))
+    }
+}
+
+/// Makes a folder where there is none, with those that it lies in, each durable in the one around it.
+pub(super) fn make_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = parent_of(path);
+    make_folder(parent)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made?,
+    }
+    sync_folder(parent)
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// The folder that a path lies in.
+pub(super) fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => path,
     }
 }
 
@@ -85,35 +108,39 @@ impl Files for RealFiles {
         if getrlimit(Resource::Fsize).current.is_some_and(|limit| length > limit) {
             return Err(io::Error::from(ErrorKind::FileTooLarge));
         }
-        let path = self.path(name);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        let file = self.open_with(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
         let allocated = allocate(&file, length).and_then(|()| file.sync_all());
         if let Err(error) = allocated {
             // The error that matters is the first; a file that stays is taken away at the next start.
-            let _ = fs::remove_file(&path);
+            let _ = self.remove(name);
             return Err(error);
         }
         Ok(Arc::new(RealFile(file)))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
-        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(self.writable).open(self.path(name))?)))
+        let access = if self.writable { OFlags::RDWR } else { OFlags::RDONLY };
+        Ok(Arc::new(RealFile(self.open_with(name, access)?)))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            names.push(entry?.file_name().to_string_lossy().into_owned());
+        for entry in Dir::read_from(&self.handle)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                names.push(String::from_utf8_lossy(name).into_owned());
+            }
         }
         names.sort();
         Ok(names)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path(from), self.path(to))
+        Ok(rustix::fs::renameat(&self.handle, from, &self.handle, to)?)
     }
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.path(name))
+        Ok(rustix::fs::unlinkat(&self.handle, name, AtFlags::empty())?)
     }
     fn sync_dir(&self) -> io::Result<()> {
         self.handle.sync_all()

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod backup;
+mod erased;
 mod extent;
 mod file_set;
 mod files;
@@ -31,6 +32,7 @@ mod verify;
 pub use adopt::Adopted;
 pub use backup::{Backup, BackupFile, BackupFolder, BackupPlan, Covered, Moment, Receiving, Restored, Taken, Until};
 pub(crate) use backup::{newest_snapshot, open_planned, plan_files};
+pub(crate) use erased::{erased_ms, mark_erased, remove_cuts};
 pub use extent::LogExtent;
 pub use file_set::FileSet;
 pub use files::{Files, LogFile, RealFiles};
@@ -47,7 +49,7 @@ pub use room::{AllocatorStep, FRAME_COST_BASE, Fit, LogAllocator, RoomPlanner, b
 pub use sled_index::SledIndex;
 pub use snapshot::{FoundSnapshot, Snapshots};
 pub(crate) use store::HeldStore;
-pub use store::Store;
+pub use store::{Store, StoreWatch};
 pub use verify::{Affected, Checked, Finding, Verifier, VerifyReport};
 
 pub use crate::format::block::{BlockRef, FileId, FileSpan};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::erased::{is_cut_name, is_erased_name};
 use super::files::{Files, LogFile, failed, is_full};
 use super::index::ResumeAt;
 use super::log::{Live, Log, Salts, SealedSegment, write_ends};
@@ -212,9 +213,9 @@ impl Found {
                 found.spares.push(name);
             } else if TEMPORARIES.contains(&name.as_str()) {
                 files.remove(&name).map_err(|error| failed("removing", &name, &error))?;
-            } else if name.starts_with("cut-") {
+            } else if is_cut_name(&name) {
                 found.cuts.push(name);
-            } else if !is_snapshot_name(&name) {
+            } else if !is_snapshot_name(&name) && !is_erased_name(&name) {
                 found.unknown.push(name);
             }
         }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::files::is_full;
 use super::index::{Checkpoint, ResumeAt, StateIndex};
 use crate::error::{Error, Reason, Result};
 use crate::format::crc;
@@ -65,8 +66,8 @@ impl SledIndex {
         if self.open.is_none() {
             wait_until_let_go(&self.path)?;
             let config = sled::Config::new().path(&self.path).cache_capacity(SLED_CACHE_BYTES).flush_every_ms(None);
-            let database = config.open().map_err(|error| failed("opening", &error))?;
-            let tree = database.open_tree(TREE).map_err(|error| failed("opening", &error))?;
+            let database = config.open().map_err(|error| refused("opening", &error))?;
+            let tree = database.open_tree(TREE).map_err(|error| refused("opening", &error))?;
             self.open = Some(Open { database, tree, known: BTreeMap::new() });
         }
         self.open.as_mut().ok_or_else(|| Error::internal("the index was just opened"))
@@ -111,6 +112,11 @@ impl StateIndex for SledIndex {
         let read = catch_unwind(AssertUnwindSafe(|| self.read()));
         match read.unwrap_or_else(|_| Err(damaged("its files"))) {
             Ok(found) => Ok(found),
+            // It may be whole, and only lack room to be opened.
+            Err(error) if error.reason() == Reason::StorageFull => {
+                self.open = None;
+                Err(error)
+            }
             Err(error) => {
                 tracing::warn!(%error, "the index cannot be used; it is put aside and made anew from the log");
                 self.put_aside()?;
@@ -138,6 +144,10 @@ impl StateIndex for SledIndex {
         let aside = self.path.with_extension(ASIDE);
         let moved = remove(&aside).and_then(|()| match fs::rename(&self.path, &aside) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // A folder that is a file system of its own has no other name.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices) => {
+                empty(&self.path)
+            }
             other => other,
         });
         moved.map_err(|error| failed("putting aside", &error))
@@ -169,8 +179,8 @@ impl Open {
             ABOUT,
             About { version: checkpoint.version, store: checkpoint.store, at: checkpoint.at, rows, digest }.encode(),
         );
-        self.tree.apply_batch(batch).map_err(|error| failed("writing", &error))?;
-        self.database.flush().map_err(|error| failed("flushing", &error))?;
+        self.tree.apply_batch(batch).map_err(|error| refused("writing", &error))?;
+        self.database.flush().map_err(|error| refused("flushing", &error))?;
         // Only now: what was not written must be written the next time.
         self.known = known;
         Ok(())
@@ -283,8 +293,25 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes what is in a folder.
+fn empty(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }?;
+    }
+    Ok(())
+}
+
 fn failed(doing: &str, error: &dyn std::fmt::Display) -> Error {
     Error::new(Reason::StorageFailed, format!("{doing} the index: {error}"))
+}
+
+/// The error of sled: `STORAGE_FULL` where room is what is missing.
+fn refused(doing: &str, error: &sled::Error) -> Error {
+    match error {
+        sled::Error::Io(io) if is_full(io) => Error::new(Reason::StorageFull, format!("{doing} the index: {error}")),
+        _ => failed(doing, error),
+    }
 }
 
 fn damaged(what: &str) -> Error {

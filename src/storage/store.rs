@@ -1,14 +1,16 @@
 //! The data directory: who holds it, whose it is, which version wrote it.
 //!
-//! `LOCK` is held while the store is open; `STORE` names it. A directory that is in use, not ours or from a newer
-//! version is refused with `DATA_DIRECTORY`, and nothing in it is changed.
+//! `LOCK` and the directory itself are held while the store is open; `STORE` names it. A directory that is in use, not
+//! ours or from a newer version is refused with `DATA_DIRECTORY`, and nothing in it is changed. A name can be removed
+//! while it is held: so whoever has the store open looks now and then whether it still has what it holds.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{Files, RealFiles, failed};
+use super::files::{Files, RealFiles, failed, make_folder, parent_of, sync_folder};
 use super::options::LogOptions;
 use super::scan::newer;
 use super::sled_index::SledIndex;
@@ -34,8 +36,7 @@ const LOG_BEGUN: u16 = 1;
 pub struct Store {
     path: PathBuf,
     record: StoreRecord,
-    /// Held, never read.
-    _lock: File,
+    lock: Lock,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl Store {
     /// Opens the data directory at this path, making it where there is none. `random` names a new store.
     pub fn open(path: &Path, now_ms: u64, random: &mut dyn FnMut() -> u64) -> Result<Self> {
         let in_path = |error: io::Error| failed("opening", &path.display().to_string(), &error);
-        fs::create_dir_all(path).map_err(in_path)?;
+        make_folder(path).map_err(in_path)?;
         let known = match fs::read(path.join(STORE)) {
             Ok(bytes) => Some(StoreRecord::decode(&bytes)?),
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -63,6 +64,8 @@ impl Store {
         let record = match known {
             Some(record) => record,
             None => {
+                // Whoever made it may have got no further.
+                sync_folder(parent_of(path)).map_err(in_path)?;
                 let (low, high) = (random(), random());
                 let mut id = [0; 16];
                 id[..8].copy_from_slice(&low.to_le_bytes());
@@ -73,7 +76,7 @@ impl Store {
                 record
             }
         };
-        Ok(Self { path: path.to_owned(), record, _lock: lock })
+        Ok(Self { path: path.to_owned(), record, lock })
     }
 
     /// Opens the data directory at this path, which must be one already.
@@ -97,6 +100,14 @@ impl Store {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Tells, as long as the store is open, whether it is still what has this path.
+    pub fn watch(&self) -> Result<StoreWatch> {
+        let known = |file: &File| file.metadata().map(|found| inode(&found));
+        let inodes = known(&self.lock.file).and_then(|lock| Ok((lock, known(&self.lock.folder)?)));
+        let (lock, folder) = inodes.map_err(|error| failed("reading", LOCK, &error))?;
+        Ok(StoreWatch { path: self.path.clone(), lock, folder })
     }
 
     /// The folder of the log.
@@ -149,8 +160,8 @@ pub(super) struct Held {
     pub(super) log_begun: bool,
     /// The folder of the log, to be read only, where there is one.
     pub(super) files: Option<Arc<dyn Files>>,
-    /// The lock; nobody can hold one that is not there.
-    pub(super) lock: Option<File>,
+    /// The directory, and its `LOCK`: nobody can hold one that is not there.
+    pub(super) lock: (File, Option<File>),
 }
 
 /// A data directory of a known store, held without changing anything in it.
@@ -190,7 +201,8 @@ pub(super) fn hold(path: &Path) -> Result<Held> {
         }
         Err(error) => return Err(failed("reading", STORE, &error)),
     };
-    let lock = match File::open(path.join(LOCK)) {
+    let folder = lock_folder(path)?;
+    let file = match File::open(path.join(LOCK)) {
         Ok(file) => Some(take_lock(file, path)?),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(failed("opening", LOCK, &error)),
@@ -205,7 +217,7 @@ pub(super) fn hold(path: &Path) -> Result<Held> {
         Err(error) => return Err(failed("opening", LOG_FOLDER, &error)),
     };
     let log_begun = record.is_some_and(|record| record.log_begun);
-    Ok(Held { id: record.map(|record| record.id), log_begun, files, lock })
+    Ok(Held { id: record.map(|record| record.id), log_begun, files, lock: (folder, file) })
 }
 
 fn no_store(path: &Path) -> Error {
@@ -218,19 +230,78 @@ pub(super) fn write_store(path: &Path, id: StoreId, created_ms: u64, log_begun: 
     write_record(path, &StoreRecord { version: FORMAT_VERSION, id, created_ms, log_begun })
 }
 
-fn lock(path: &Path) -> Result<File> {
-    let file = File::options().write(true).create(true).truncate(false).open(path.join(LOCK));
-    take_lock(file.map_err(|error| failed("opening", &path.join(LOCK).display().to_string(), &error))?, path)
+/// What keeps others out of a directory; released when dropped.
+#[derive(Debug)]
+pub(super) struct Lock {
+    /// Its file `LOCK`, which an earlier version looks at alone.
+    file: File,
+    /// The directory itself: nobody can take the name of its lock away from it.
+    folder: File,
 }
 
-/// Takes the lock on a directory.
-pub(super) fn take_lock(file: File, path: &Path) -> Result<File> {
+/// Tells whether a store is still what has its path.
+#[derive(Debug)]
+pub struct StoreWatch {
+    path: PathBuf,
+    lock: Inode,
+    folder: Inode,
+}
+
+/// Device and number of a file.
+type Inode = (u64, u64);
+
+fn inode(found: &fs::Metadata) -> Inode {
+    (found.dev(), found.ino())
+}
+
+impl StoreWatch {
+    /// `DATA_DIRECTORY` where the directory or its `LOCK` was removed or replaced: others may have it.
+    pub fn check(&self) -> Result<()> {
+        for (path, known) in [(self.path.clone(), self.folder), (self.path.join(LOCK), self.lock)] {
+            let what = match fs::metadata(&path) {
+                Ok(found) if inode(&found) != known => "replaced",
+                Err(error) if error.kind() == ErrorKind::NotFound => "removed",
+                // What cannot be looked at is no proof of anything.
+                _ => continue,
+            };
+            let why = format!("{} was {what} while it was in use: another process may have taken it", path.display());
+            return Err(Error::new(Reason::DataDirectory, why));
+        }
+        Ok(())
+    }
+}
+
+/// Takes a directory for this process alone.
+pub(super) fn lock(path: &Path) -> Result<Lock> {
+    let folder = lock_folder(path)?;
+    let file = File::options().write(true).create(true).truncate(false).open(path.join(LOCK));
+    let file = file.map_err(|error| failed("opening", &path.join(LOCK).display().to_string(), &error))?;
+    Ok(Lock { file: take_lock(file, path)?, folder })
+}
+
+/// Locks the directory itself, where its file system can do that.
+fn lock_folder(path: &Path) -> Result<File> {
+    let folder = File::open(path).map_err(|error| failed("opening", &path.display().to_string(), &error))?;
+    match folder.try_lock() {
+        Ok(()) => Ok(folder),
+        Err(TryLockError::WouldBlock) => Err(in_use(path)),
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!(%error, "the directory itself cannot be locked: its file LOCK alone keeps others out");
+            Ok(folder)
+        }
+    }
+}
+
+fn in_use(path: &Path) -> Error {
+    let why = format!("{} is in use by another process, or by this one", path.display());
+    Error::new(Reason::DataDirectory, why)
+}
+
+/// Takes the lock on a directory by its file.
+fn take_lock(file: File, path: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::new(
-            Reason::DataDirectory,
-            format!("{} is in use by another process, or by this one", path.display()),
-        )),
+        Err(TryLockError::WouldBlock) => Err(in_use(path)),
         Err(TryLockError::Error(error)) => Err(failed("locking", LOCK, &error)),
     }
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use synapse::engine::stepped::Stepped;
 use synapse::engine::{Engine, EngineOptions, Publish, Read, Trim, TrimTo};
-use synapse::error::Reason;
+use synapse::error::{Error, Reason, Result};
 use synapse::faults::{Fault, Faults, Layer};
 use synapse::format::event::Event;
 use synapse::storage::sim::SimDisk;
-use synapse::storage::{Checked, LogOptions, Verifier};
+use synapse::storage::{Checked, Checkpoint, LogOptions, StateIndex, Verifier};
 use synapse::types::{EntryId, IdRange, NewEntry, Retention, StreamSettings};
 
 use crate::space::{removed_held, space_held};
@@ -205,6 +205,108 @@ fn nothing_that_was_deleted_is_left_after_everything_was_reclaimed() {
     assert_eq!(seen(&mut stepped, &["s"]), before);
     drop(stepped);
     starts_the_same(&world, &["s"], &before);
+}
+
+/// An index of which nothing can be read, written or put aside.
+struct SickIndex;
+
+impl StateIndex for SickIndex {
+    fn load(&mut self) -> Result<Option<Checkpoint>> {
+        Err(Error::new(Reason::StorageFailed, "no index can be read"))
+    }
+    fn save(&mut self, _: &Checkpoint) -> Result<()> {
+        Err(Error::new(Reason::StorageFull, "no index can be written"))
+    }
+    fn put_aside(&mut self) -> Result<()> {
+        Err(Error::new(Reason::StorageFailed, "no index can be put aside"))
+    }
+}
+
+#[test]
+fn an_index_that_fails_hinders_neither_reclaim_nor_a_start() {
+    let world = World::new();
+    let mut stepped = world.open_with(Box::new(SickIndex)).expect("opens");
+    assert_eq!(stepped.engine().index_trouble().as_deref(), Some("no index can be read"));
+    for round in 0..3 {
+        for n in 0..100 {
+            publish(&mut stepped, "s", n * 100..n * 100 + 100);
+        }
+        trim(&mut stepped, "s", 150);
+        let (full, before) = (world.bytes(), seen(&mut stepped, &["s"]));
+        reclaim(&mut stepped);
+        assert!(world.bytes() <= 4 * SEGMENT_BYTES, "round {round}: {} of {full} bytes are left", world.bytes());
+        assert_eq!(stepped.engine().index_trouble().as_deref(), Some("no index can be written"));
+        drop(stepped);
+        stepped = world.open_with(Box::new(SickIndex)).expect("opens again");
+        assert_eq!(seen(&mut stepped, &["s"]), before, "round {round}");
+    }
+    drop(stepped);
+    let mut stepped = world.open().expect("opens with one that works");
+    assert_eq!(stepped.engine().index_trouble(), None);
+    publish(&mut stepped, "s", 0..100);
+}
+
+#[test]
+fn a_snapshot_that_found_no_room_is_written_later() {
+    let world = World::new();
+    let mut stepped = world.open().expect("opens");
+    for n in 0..100 {
+        publish(&mut stepped, "s", n * 100..n * 100 + 100);
+    }
+    trim(&mut stepped, "s", 0);
+    world.disk.set_budget(0);
+    let full = world.bytes();
+    reclaim(&mut stepped);
+    assert_eq!((world.bytes(), world.count("snapshot-")), (full, 0), "none can be written");
+    world.disk.set_budget(64 << 20);
+    // Nothing is published or trimmed meanwhile.
+    for _ in 0..10 {
+        world.clock.advance(Duration::from_secs(10));
+        reclaim(&mut stepped);
+    }
+    assert!(world.bytes() <= 4 * SEGMENT_BYTES, "{} of {full} bytes are left", world.bytes());
+    assert_eq!(world.count("snapshot-"), 1);
+    let before = seen(&mut stepped, &["s"]);
+    drop(stepped);
+    starts_the_same(&world, &["s"], &before);
+}
+
+/// What was deleted is gone within a day, however often the store is started in it; so is what a start cut off.
+#[test]
+fn the_time_for_deleted_bytes_to_go_outlives_restarts() {
+    const STEP: Duration = Duration::from_secs(5 * 3600);
+    let mut world = World::new();
+    let secret = b"the number of a card";
+    let holds = |world: &World| {
+        world.disk.files().values().any(|bytes| bytes.windows(secret.len()).any(|window| window == secret))
+    };
+    let mut stepped = world.open().expect("opens");
+    assert!(!stepped.reclaim_all_where_due().expect("is known"));
+    let engine = stepped.engine().clone();
+    let published = stepped.run(engine.publish(one_of("s", secret))).expect("publishes");
+    publish(&mut stepped, "s", 0..10);
+    delete(&mut stepped, "s", [published.first].into_iter());
+    drop((stepped, engine));
+    // As a start leaves it that finds a torn tail.
+    let mut files = world.disk.files();
+    files.insert("cut-00000000000000000080-00000000".into(), secret.to_vec());
+    world.disk = SimDisk::of_files(1, 64 << 20, files);
+    let mut hours = 0;
+    while holds(&world) {
+        assert!(hours < 24, "deleted bytes are there after {hours} hours");
+        let mut stepped = world.open().expect("opens again");
+        stepped.reclaim_all_where_due().expect("nothing hinders it");
+        // What the clock showed last is in the log.
+        publish(&mut stepped, "s", 0..1);
+        world.clock.advance(STEP);
+        stepped.reclaim_all_where_due().expect("nothing hinders it");
+        publish(&mut stepped, "s", 0..1);
+        hours += 5;
+    }
+    assert!(hours >= 20, "it was not due before");
+    assert_eq!(world.count("erased-"), 1);
+    let mut stepped = world.open().expect("opens again");
+    assert!(!stepped.reclaim_all_where_due().expect("is known"), "the time begins anew");
 }
 
 #[test]

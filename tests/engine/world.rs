@@ -8,7 +8,7 @@ use synapse::engine::stepped::Stepped;
 use synapse::error::Result;
 use synapse::format::segment::StoreId;
 use synapse::storage::sim::SimDisk;
-use synapse::storage::{LogOptions, MemoryIndex};
+use synapse::storage::{LogOptions, MemoryIndex, StateIndex};
 
 use crate::events;
 
@@ -34,6 +34,11 @@ impl World {
 
     /// An engine over them; dropped, it ends without a clean stop.
     pub(crate) fn open(&self) -> Result<Stepped> {
+        self.open_with(Box::new(self.index.clone()))
+    }
+
+    /// The same over another index.
+    pub(crate) fn open_with(&self, index: Box<dyn StateIndex>) -> Result<Stepped> {
         let options = EngineOptions {
             segment_bytes: SEGMENT_BYTES,
             checkpoint_bytes: CHECKPOINT_BYTES,
@@ -45,7 +50,7 @@ impl World {
             salt
         });
         let log = LogOptions::new(STORE);
-        let (files, index) = (Arc::new(self.disk.clone()), Box::new(self.index.clone()));
+        let files = Arc::new(self.disk.clone());
         Stepped::open_with(files, log, index, options, Arc::<ManualClock>::clone(&self.clock), salts)
     }
 }

@@ -36,8 +36,24 @@ impl SmallDisk {
 
     /// Takes all the room that is left.
     fn fill(&self) {
-        let mut ballast = File::create(self.ballast()).expect("made");
+        let mut ballast = File::options().append(true).create(true).open(self.ballast()).expect("made");
         while ballast.write_all(&[1; 4096]).is_ok() {}
+    }
+
+    /// Takes all room that is left, and that comes back, until publishing is refused in every way and stays so.
+    async fn fill_for_good(&self, surfaces: &Surfaces) {
+        let mut refused = 0;
+        while refused < 20 {
+            self.fill();
+            let full = surfaces.publish("other", 100_000).await.iter().all(|outcome| outcome == "STORAGE_FULL");
+            refused = if full { refused + 1 } else { 0 };
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn resize(&self, bytes: u64) {
+        let mount = Command::new("mount").args(["-o", &format!("remount,size={bytes}")]).arg(&self.0).status();
+        assert!(mount.expect("it runs").success());
     }
 
     fn make_room(&self) {
@@ -79,11 +95,21 @@ fn a_full_disk_refuses_publishes_alone_and_only_until_there_is_room() {
         }
         let (publishers, mut consumers) = world.load(&server).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        disk.fill();
-        // Each of them ends with its first refusal.
-        ended(publishers).await;
-        refused_alone(&surfaces).await;
+        // Each of them ends with its first refusal; what is given back meanwhile is taken, too.
+        let ended = ended(publishers);
+        let filling = async {
+            loop {
+                disk.fill();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            () = ended => {}
+            () = filling => {}
+        }
+        disk.fill_for_good(&surfaces).await;
         refused_alone_over_redis(&mut redis);
+        refused_alone(&surfaces).await;
         assert!(consumers.try_join_next().is_none(), "consumers did not notice");
         consumers.shutdown().await;
 
@@ -157,6 +183,50 @@ fn a_full_disk_that_is_trimmed_is_filled_again_in_the_same_process() {
     server.terminate();
 }
 
+/// The index on a file system of its own that is full: it is named, and all else goes on, also over a restart.
+#[test]
+fn an_index_without_room_is_named_and_hinders_nothing() {
+    let world = World::new();
+    Server::start(&world.data_dir).terminate();
+    let index = world.data_dir.join("index");
+    std::fs::remove_dir_all(&index).expect("it is there");
+    // Less than the smallest index takes.
+    let Some(disk) = SmallDisk::at(&index, 4096) else { return };
+    for round in 0..2 {
+        let server = Server::start(&world.data_dir);
+        let pid = server.child.id();
+        world.runtime.block_on(async {
+            let surfaces = Surfaces::of(&server.url).await;
+            for _ in 0..100 {
+                assert_eq!(surfaces.publish_many("s", 8, 16_000).await, DONE);
+            }
+            assert_eq!(surfaces.trim("s", 0).await, DONE);
+            let log = world.data_dir.join("log");
+            let gave_back = async {
+                while space_held(&log, pid) > 4 << 20 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let gave_back = tokio::time::timeout(Duration::from_secs(20), gave_back).await;
+            assert!(gave_back.is_ok(), "round {round}: {} bytes stay", space_held(&log, pid));
+            assert_eq!(surfaces.index_is_usable().await, [false; 3], "round {round}");
+            let (all, events, status, state, up) = surfaces.health().await;
+            assert_eq!((all, events), (ServingStatus::Serving, ServingStatus::Serving));
+            assert_eq!((status, state.as_str(), up), (200, "serving", true));
+            if round == 1 {
+                disk.resize(16 << 20);
+                let again = async {
+                    while surfaces.index_is_usable().await != [true; 3] {
+                        assert_eq!(surfaces.publish_many("s", 8, 16_000).await, DONE);
+                    }
+                };
+                tokio::time::timeout(Duration::from_secs(20), again).await.expect("it is written again");
+            }
+        });
+        if round == 0 { server.kill() } else { server.terminate() }
+    }
+}
+
 /// Publishes until every surface refuses that, each for the same reason.
 async fn fill_up(surfaces: &Surfaces, redis: &mut Redis) {
     let mut refused = false;
@@ -210,11 +280,12 @@ async fn refused_alone(surfaces: &Surfaces) {
         assert_eq!(surfaces.acknowledge("other", "g").await, DONE);
     }
     assert_eq!(surfaces.read("work").await, [DONE, DONE]);
-    assert_eq!(surfaces.trim("other", 50).await, DONE);
-    assert_eq!(surfaces.delete_last("other").await, DONE);
     let (all, events, status, state, up) = surfaces.health().await;
     assert_eq!((all, events), (ServingStatus::Serving, ServingStatus::NotServing));
     assert_eq!((status, state.as_str(), up), (200, "storage_full", false));
+    // These may give room back.
+    assert_eq!(surfaces.trim("other", 50).await, DONE);
+    assert_eq!(surfaces.delete_last("other").await, DONE);
 }
 
 /// Soon publishes are taken again, and then all of them.

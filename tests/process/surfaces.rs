@@ -146,6 +146,18 @@ impl Surfaces {
         (info.length, info.bytes)
     }
 
+    /// What is said of the index: by the gRPC health service, by `/health`, and by the metric.
+    pub(crate) async fn index_is_usable(&self) -> [bool; 3] {
+        let mut health = HealthClient::new(self.channel.clone());
+        let answer = health.check(HealthCheckRequest { service: "synapse.index".into() }).await.expect("an answer");
+        let (_, body) = self.http("GET", "/health", "").await;
+        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        let (_, metrics) = self.http("GET", "/metrics", "").await;
+        let up = metrics.lines().find_map(|line| line.strip_prefix("synapse_index_up ")).expect("it is there");
+        let usable = body["index"]["usable"].as_bool().expect("told");
+        [answer.into_inner().status() == ServingStatus::Serving, usable, up.trim() == "1"]
+    }
+
     /// What the health services say: gRPC of the server and of its `EventService`; status and state over HTTP; and the
     /// metric `up`.
     pub(crate) async fn health(&self) -> (ServingStatus, ServingStatus, u16, String, bool) {

@@ -1,9 +1,12 @@
 //! Reclaim: gives back the space of what no longer exists. Files of which nothing is live are given up; files of which
 //! less than half is live are given up for one that holds just that, grouped by stream.
 //!
-//! What is given up, and what stands for it, is one commit. **R1** A segment that was given up is removed only once both
-//! the index and a snapshot hold a state beyond its last frame, so that no start needs its frames; a rewritten file at once.
-//! Whoever is reading a file that goes looks again where the entries are now.
+//! What is given up, and what stands for it, is one commit. **R1** A segment that was given up is removed only once a
+//! snapshot holds a state beyond its last frame, so that no start needs its frames, and the index was written, too, or
+//! failed; a rewritten file at once. A snapshot that could not be written is tried again, ever more rarely.
+//!
+//! Once in a while everything that no longer exists is given up, however little it is, and what recoveries cut off goes.
+//! When that was outlives a restart. Whoever is reading a file that goes looks again where the entries are now.
 
 mod choose;
 mod rewrite;
@@ -23,7 +26,7 @@ use crate::error::{Error, Reason, Result};
 use crate::faults::Fault;
 use crate::format::record::{FilesReplaced, RewrittenFile};
 use crate::format::segment::StoreId;
-use crate::storage::{FileId, Files, LogReader, SealedSegment};
+use crate::storage::{FileId, Files, LogReader, SealedSegment, erased_ms, mark_erased, remove_cuts};
 use crate::types::{LogPosition, StreamNumber};
 
 /// Gives space back.
@@ -47,7 +50,18 @@ pub(crate) struct Reclaimer {
     paced: bool,
     /// Whether the last try failed, which was told then.
     troubled: bool,
+    /// When the state is kept once more where files wait for that, and how long is waited then, in milliseconds.
+    keep_at_ms: u64,
+    keep_pause_ms: u64,
+    /// Engine time of the last pass over everything; `None` where it is not known yet.
+    erased_ms: Option<u64>,
 }
+
+/// How often everything is given up: within a day bytes of what was deleted are gone, the time of a pass included.
+const ERASE_INTERVAL_MS: u64 = 23 * 3600 * 1000;
+/// Pauses between attempts to keep a state.
+const KEEP_PAUSE_MS: u64 = 1000;
+const KEEP_PAUSE_MAX_MS: u64 = 64_000;
 
 /// What a start hands over.
 pub(crate) struct ReclaimStart {
@@ -78,6 +92,9 @@ impl Reclaimer {
             until: (next_number, LogPosition(0)),
             paced: false,
             troubled: false,
+            keep_at_ms: 0,
+            keep_pause_ms: KEEP_PAUSE_MS,
+            erased_ms: None,
         }
     }
 
@@ -93,7 +110,11 @@ impl Reclaimer {
         if self.shared.failure().is_some() || self.shared.is_indexing() {
             return false;
         }
-        match self.reclaim(Amount::Worthwhile).await {
+        let done = match self.keep_again().await {
+            Ok(()) => self.reclaim(Amount::Worthwhile).await,
+            Err(error) => Err(error),
+        };
+        match done {
             Ok(any) => {
                 self.troubled = false;
                 any
@@ -116,6 +137,52 @@ impl Reclaimer {
         answer.or_draining().await?;
         self.until = (self.next_number, LogPosition(self.shared.counters.log_end.load(Ordering::Relaxed)));
         Ok(())
+    }
+
+    /// Whether it is time for a pass over everything. The first start of a store begins the time.
+    pub(crate) fn is_erasure_due(&mut self) -> bool {
+        let now_ms = self.shared.clock.now().engine_ms;
+        if self.erased_ms.is_none() {
+            let known = erased_ms(&*self.files);
+            let begun =
+                known.and_then(|known| known.map_or_else(|| mark_erased(&*self.files, now_ms).map(|()| now_ms), Ok));
+            match begun {
+                // A log that lost its tail knows of less time than the mark.
+                Ok(at_ms) => self.erased_ms = Some(at_ms.min(now_ms)),
+                Err(error) => {
+                    tracing::warn!(%error, "it cannot be kept when deleted bytes are due to go");
+                    self.erased_ms = Some(now_ms);
+                }
+            }
+        }
+        self.erased_ms.is_some_and(|at_ms| now_ms - at_ms >= ERASE_INTERVAL_MS)
+    }
+
+    /// Notes that everything which did not exist at this engine time is gone from the disk, and takes what recoveries cut
+    /// off with it.
+    pub(crate) fn erased(&mut self, at_ms: u64) -> Result<()> {
+        remove_cuts(&*self.files)?;
+        mark_erased(&*self.files, at_ms)?;
+        self.erased_ms = Some(at_ms);
+        Ok(())
+    }
+
+    /// Has the state kept once more where files wait for that and nobody is at it: the last attempt failed.
+    pub(crate) async fn keep_again(&mut self) -> Result<()> {
+        let now_ms = self.shared.clock.now().engine_ms;
+        if self.left_over.is_empty() {
+            (self.keep_at_ms, self.keep_pause_ms) = (now_ms + KEEP_PAUSE_MS, KEEP_PAUSE_MS);
+            return Ok(());
+        }
+        if now_ms < self.keep_at_ms || *self.shared.pins.lock() > 0 {
+            return Ok(());
+        }
+        self.keep_at_ms = now_ms + self.keep_pause_ms;
+        self.keep_pause_ms = (self.keep_pause_ms * 2).min(KEEP_PAUSE_MAX_MS);
+        let (reply, answer) = reply::channel();
+        let (change, replacement) = (FilesReplaced::default(), Replacement::default());
+        self.shared.send(Command::ReplaceFiles { change, replacement, reply })?;
+        answer.await.ok_or_else(Error::draining).flatten()
     }
 
     /// Whether nothing that was given up is left on the disk.
@@ -159,6 +226,7 @@ impl Reclaimer {
             return Err(error);
         }
         self.left_over.extend(given_up.iter().map(|known| (known.file, known.to)));
+        (self.keep_at_ms, self.keep_pause_ms) = (self.shared.clock.now().engine_ms + KEEP_PAUSE_MS, KEEP_PAUSE_MS);
         self.shared.counters.reclaimed_bytes.fetch_add(given_back, Ordering::Relaxed);
         Ok(true)
     }

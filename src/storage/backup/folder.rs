@@ -10,9 +10,9 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::super::files::failed;
+use super::super::files::{failed, make_folder};
 use super::super::snapshot::is_snapshot_name;
-use super::super::store::take_lock;
+use super::super::store::{Lock, lock};
 use super::Covered;
 use super::manifest::{MANIFEST, MANIFEST_TEMPORARY, Manifest, Member, is_plain};
 use super::members::{FILES_FOLDER, Members, read_through};
@@ -41,7 +41,7 @@ pub struct BackupFolder {
     taken: Vec<Member>,
     journal: File,
     /// Held, never read.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What a backup came to.
@@ -67,7 +67,7 @@ impl BackupFolder {
     /// Takes the folder at this path, making it where there is none; `DATA_DIRECTORY` where something else is in it.
     pub fn open(path: &Path) -> Result<Self> {
         let in_path = |error: io::Error| failed("opening", &path.display().to_string(), &error);
-        fs::create_dir_all(path).map_err(in_path)?;
+        make_folder(path).map_err(in_path)?;
         for entry in fs::read_dir(path).map_err(in_path)? {
             let name = entry.map_err(in_path)?.file_name();
             if !OURS.iter().any(|ours| name == *ours) {
@@ -76,8 +76,7 @@ impl BackupFolder {
                 return Err(Error::new(Reason::DataDirectory, why));
             }
         }
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(path.join(LOCK));
-        let lock = take_lock(lock.map_err(in_path)?, path)?;
+        let lock = lock(path)?;
         let manifest = Manifest::read(path)?;
         let files = path.join(FILES_FOLDER);
         if !files.exists() {

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::files::{Files, LogFile, RealFiles, failed};
+use super::super::files::{Files, LogFile, RealFiles, failed, make_folder};
 use super::super::scan::read_header;
 use super::super::snapshot::Snapshots;
 use super::super::store::{LOG_FOLDER, write_store};
@@ -113,7 +113,7 @@ impl Backup {
         let members = Members::new(&self.path, &self.manifest.files);
         let (survey, moment) = self.resolve(&members, until)?;
         let writing = |error: io::Error| failed("making", &target.display().to_string(), &error);
-        fs::create_dir_all(target).map_err(writing)?;
+        make_folder(target).map_err(writing)?;
         let mark = target.join(UNFINISHED);
         File::create(&mark).and_then(|file| file.sync_all()).map_err(writing)?;
         let files: Arc<dyn Files> = Arc::new(RealFiles::open(&target.join(LOG_FOLDER)).map_err(writing)?);

@@ -14,6 +14,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::erased::is_erased_name;
 use super::files::{Files, LogFile, failed};
 use super::options::LogOptions;
 use super::room::parse_spare_name;
@@ -94,14 +95,14 @@ pub struct Verifier {
     names: Vec<String>,
     bytes: u64,
     /// Held, never read.
-    _lock: Option<File>,
+    _lock: Option<(File, Option<File>)>,
 }
 
 impl Verifier {
     /// Takes the data directory at this path; `DATA_DIRECTORY` where it is in use, is none, or is from a newer version.
     pub fn open(path: &Path) -> Result<Self> {
         let held = store::hold(path)?;
-        Self::new(held.files, held.id, held.log_begun, held.lock)
+        Self::new(held.files, held.id, held.log_begun, Some(held.lock))
     }
 
     /// Takes a log folder by itself, which these settings say whose it is and whether it must have files.
@@ -113,7 +114,7 @@ impl Verifier {
         files: Option<Arc<dyn Files>>,
         store: Option<StoreId>,
         must_exist: bool,
-        lock: Option<File>,
+        lock: Option<(File, Option<File>)>,
     ) -> Result<Self> {
         let (mut names, mut bytes) = (Vec::new(), 0);
         if let Some(files) = &files {
@@ -208,8 +209,10 @@ impl Walk<'_> {
             self.segment(files, *id, segments.get(i + 1).map(|next| LogPosition(next.0)))?;
         }
         self.rewritten(files, &rewritten)?;
-        let ours =
-            |name: &str| FileId::parse(name).is_some() || parse_spare_name(name).is_some() || is_snapshot_name(name);
+        let ours = |name: &str| {
+            let log = FileId::parse(name).is_some() || parse_spare_name(name).is_some();
+            log || is_snapshot_name(name) || is_erased_name(name)
+        };
         for name in names.iter().filter(|name| !ours(name)) {
             self.other(files, name);
         }
