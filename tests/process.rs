@@ -25,6 +25,8 @@ mod hostile;
 mod hostile_redis;
 #[path = "process/one_server.rs"]
 mod one_server;
+#[path = "process/others.rs"]
+mod others;
 #[path = "process/pauses.rs"]
 mod pauses;
 #[path = "process/raw.rs"]
@@ -51,7 +53,9 @@ mod world;
 use std::time::Duration;
 
 use clients::Client;
-use server::Server;
+use others::{At, Other};
+use redis::REDIS_PORT;
+use server::{FLAGS, Server};
 use world::{World, ended};
 
 /// Rounds on one data directory: all that was ever published there is read in every round.
@@ -74,30 +78,63 @@ fn a_killed_server_keeps_every_promise() {
 }
 
 fn kill_again_and_again(rounds: u64, moments: &mut Moments) -> String {
-    let world = World::new();
+    let (world, others) = (World::new(), Other::both());
     for round in 0..rounds {
-        let server = Server::start(&world.data_dir);
+        let (server, at) = start(&world);
         world.recorder.begin_run();
-        world.runtime.block_on(async {
+        for other in &others {
+            other.begin_run();
             if round == 0 {
-                world.prepare(&server).await;
+                other.prepare(&at);
             }
-            let mut first = Client::connect(&server.url, &world.recorder).await;
-            first.repeat_unanswered().await;
-            first.read_all().await;
-            let (publishers, consumers) = world.load(&server).await;
-            // Any moment will do, and none is the same twice.
-            tokio::time::sleep(moments.next()).await;
-            server.kill();
-            ended(publishers).await;
-            ended(consumers).await;
+            other.catch_up(&at);
+        }
+        std::thread::scope(|scope| {
+            for other in &others {
+                // They end with the server.
+                scope.spawn(|| other.publish_on(&at));
+                for consumer in ["a", "b"] {
+                    let at = &at;
+                    scope.spawn(move || other.consume_on(at, consumer));
+                }
+            }
+            world.runtime.block_on(round_of_kills(&world, server, round == 0, moments.next()));
         });
     }
+    let (server, at) = start(&world);
+    for other in &others {
+        other.begin_run();
+        other.judge(&at);
+    }
+    server.terminate();
     let seen = world.judge();
     let names = std::fs::read_dir(world.data_dir.join("log")).expect("listed").flatten();
     let snapshot = names.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("snapshot-"));
     assert!(snapshot || rounds < ROUNDS_OF_A_WORLD, "files were given up in between");
     seen
+}
+
+/// A server on what the world holds, with its Redis port.
+fn start(world: &World) -> (Server, At) {
+    let mut server = Server::start_on(&world.data_dir, "127.0.0.1:0", &[&FLAGS[..], &REDIS_PORT].concat());
+    let at = At { url: server.url.clone(), redis_port: redis::port(&mut server) };
+    (server, at)
+}
+
+/// Load over gRPC, until the server is killed under it.
+async fn round_of_kills(world: &World, server: Server, is_first: bool, moment: Duration) {
+    if is_first {
+        world.prepare(&server).await;
+    }
+    let mut first = Client::connect(&server.url, &world.recorder).await;
+    first.repeat_unanswered().await;
+    first.read_all().await;
+    let (publishers, consumers) = world.load(&server).await;
+    // Any moment will do, and none is the same twice.
+    tokio::time::sleep(moment).await;
+    server.kill();
+    ended(publishers).await;
+    ended(consumers).await;
 }
 
 /// How long each round goes, from a seed (splitmix64).

@@ -52,10 +52,25 @@ impl Recorder {
         self.run.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn moment(&self) -> u64 {
+    /// How many publishes were answered.
+    pub(crate) fn answered(&self) -> usize {
+        self.history.lock().publishes.iter().filter(|publish| publish.answer.is_some()).count()
+    }
+
+    /// Which run of the server it is.
+    pub(crate) fn run(&self) -> u64 {
+        self.run.load(Ordering::SeqCst)
+    }
+
+    /// The first of so many numbers that nobody else has.
+    pub(crate) fn numbers(&self, count: u64) -> u64 {
+        self.number.fetch_add(count, Ordering::SeqCst)
+    }
+
+    pub(crate) fn moment(&self) -> u64 {
         self.moment.fetch_add(1, Ordering::SeqCst)
     }
-    fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         self.began.elapsed().as_millis() as u64
     }
 }
@@ -118,7 +133,7 @@ impl Client {
         let mut turn = 0;
         loop {
             let count = 1 + turn % batch_max;
-            let first = self.recorder.number.fetch_add(count, Ordering::SeqCst);
+            let first = self.recorder.numbers(count);
             let events: Vec<u64> = (first..first + count).collect();
             let started = self.recorder.moment();
             let at = {
@@ -201,7 +216,7 @@ impl Client {
         let counts = answer.events.iter().map(|e| e.deliveries).collect();
         let entries: Vec<(Id, u64)> = answer.events.into_iter().filter_map(|e| e.event).map(read).collect();
         let ids = entries.iter().map(|(id, _)| *id).collect();
-        let run = self.recorder.run.load(Ordering::SeqCst);
+        let run = self.recorder.run();
         self.recorder.history.lock().pulls.push(Pull { started, ended, entries, counts, run, from_ms, to_ms });
         Ok((answer.delivery_token, ids))
     }

@@ -24,6 +24,8 @@ const PAD: usize = 500;
 const KEPT: usize = 2_000;
 /// How long a reader waits where there is nothing.
 const WAIT_MS: u64 = 100;
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server that soaks, and what its clients saw.
 pub(crate) struct Soak {
@@ -108,7 +110,7 @@ impl Soak {
             Ok(())
         });
         made.expect("the server is new");
-        let mut redis = Redis::connect(self).expect("it listens");
+        let mut redis = Redis::connect(self.redis_port).expect("it listens");
         assert_eq!(redis.ask("XGROUP CREATE redis g 0 MKSTREAM").expect("it answers")[0], "+OK");
     }
 
@@ -248,15 +250,21 @@ fn grpc_reader(soak: &Soak, _: &Tally, _: u64) -> io::Result<()> {
     })
 }
 
-fn http_connection(soak: &Soak) -> io::Result<BufReader<TcpStream>> {
-    let socket = TcpStream::connect(soak.url.trim_start_matches("http://"))?;
-    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+pub(crate) fn http_connection(url: &str) -> io::Result<BufReader<TcpStream>> {
+    let socket = TcpStream::connect(url.trim_start_matches("http://"))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
     Ok(BufReader::new(socket))
 }
 
 /// Asks over a connection that stays; answers the body, which must be JSON.
-fn http(to: &mut BufReader<TcpStream>, path: &str, headers: &str, body: &str) -> io::Result<serde_json::Value> {
-    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\n{headers}content-length: {}\r\n\r\n", body.len());
+pub(crate) fn http(
+    to: &mut BufReader<TcpStream>,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> io::Result<serde_json::Value> {
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\n{headers}content-length: {}\r\n\r\n", body.len());
     to.get_mut().write_all(format!("{head}{body}").as_bytes())?;
     let (mut length, mut status, mut line) = (0, String::new(), String::new());
     loop {
@@ -281,29 +289,29 @@ fn http(to: &mut BufReader<TcpStream>, path: &str, headers: &str, body: &str) ->
 }
 
 fn http_publisher(soak: &Soak, tally: &Tally, life: u64) -> io::Result<()> {
-    let mut connection = http_connection(soak)?;
+    let mut connection = http_connection(&soak.url)?;
     lives(|turn| {
         let number = tally.number();
         let body = serde_json::json!({ "n": number, "pad": "x".repeat(PAD) }).to_string();
         let key = format!("idempotency-key: {life}-{turn}\r\n");
-        http(&mut connection, "/events/http", &key, &body)?;
+        http(&mut connection, "POST", "/events/http", &key, &body)?;
         tally.published(number);
         Ok(())
     })
 }
 
 fn http_consumer(soak: &Soak, tally: &Tally, life: u64) -> io::Result<()> {
-    let mut connection = http_connection(soak)?;
+    let mut connection = http_connection(&soak.url)?;
     lives(|turn| {
         let pull = serde_json::json!({ "consumer": format!("c{}", life % 3), "wait": format!("{WAIT_MS}ms") });
-        let pulled = http(&mut connection, "/streams/http/groups/g/pull", "", &pull.to_string())?;
+        let pulled = http(&mut connection, "POST", "/streams/http/groups/g/pull", "", &pull.to_string())?;
         let entries = pulled["events"].as_array().map_or(&[][..], Vec::as_slice);
         entries.iter().for_each(|entry| tally.delivered(entry["event"]["n"].as_u64().expect("a number") as usize));
         // Now and then it leaves what it was given undone.
         if !entries.is_empty() && turn % 16 != 15 {
             let ids: Vec<_> = entries.iter().map(|entry| &entry["id"]).collect();
             let ack = serde_json::json!({ "ids": ids, "delivery_token": pulled["delivery_token"] });
-            http(&mut connection, "/streams/http/groups/g/ack", "", &ack.to_string())?;
+            http(&mut connection, "POST", "/streams/http/groups/g/ack", "", &ack.to_string())?;
         }
         Ok(())
     })
@@ -311,7 +319,7 @@ fn http_consumer(soak: &Soak, tally: &Tally, life: u64) -> io::Result<()> {
 
 /// Follows a stream for a moment and vanishes.
 fn http_reader(soak: &Soak, _: &Tally, _: u64) -> io::Result<()> {
-    let mut connection = http_connection(soak)?;
+    let mut connection = http_connection(&soak.url)?;
     connection.get_ref().set_read_timeout(Some(LIFE))?;
     connection.get_mut().write_all(b"GET /streams/http/live?from=earliest HTTP/1.1\r\nhost: x\r\n\r\n")?;
     let (until, mut bytes) = (Instant::now() + LIFE, [0; 1 << 14]);
@@ -320,17 +328,17 @@ fn http_reader(soak: &Soak, _: &Tally, _: u64) -> io::Result<()> {
 }
 
 /// A connection to the Redis port whose replies are lines.
-struct Redis(BufReader<TcpStream>);
+pub(crate) struct Redis(BufReader<TcpStream>);
 
 impl Redis {
-    fn connect(soak: &Soak) -> io::Result<Self> {
-        let socket = TcpStream::connect(("127.0.0.1", soak.redis_port))?;
-        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    pub(crate) fn connect(port: u16) -> io::Result<Self> {
+        let socket = TcpStream::connect(("127.0.0.1", port))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
         Ok(Self(BufReader::new(socket)))
     }
 
     /// Asks; answers the lines of the reply, whose first one is no error.
-    fn ask(&mut self, command: &str) -> io::Result<Vec<String>> {
+    pub(crate) fn ask(&mut self, command: &str) -> io::Result<Vec<String>> {
         self.0.get_mut().write_all(format!("{command}\r\n").as_bytes())?;
         let (mut lines, mut missing) = (Vec::new(), 1);
         while missing > 0 {
@@ -356,7 +364,7 @@ impl Redis {
 }
 
 fn redis_publisher(soak: &Soak, tally: &Tally, _: u64) -> io::Result<()> {
-    let mut redis = Redis::connect(soak)?;
+    let mut redis = Redis::connect(soak.redis_port)?;
     lives(|turn| {
         let number = tally.number();
         let add =
@@ -375,7 +383,7 @@ fn redis_publisher(soak: &Soak, tally: &Tally, _: u64) -> io::Result<()> {
 }
 
 fn redis_consumer(soak: &Soak, tally: &Tally, life: u64) -> io::Result<()> {
-    let mut redis = Redis::connect(soak)?;
+    let mut redis = Redis::connect(soak.redis_port)?;
     // What another left undone, so far as it was not trimmed.
     let claimed = redis.ask(&format!("XAUTOCLAIM redis g c{} 1000 0 COUNT 1000 JUSTID", life % 3))?;
     acknowledge(&mut redis, claimed.iter().filter(|line| is_id(line) && *line != "0-0"))?;
@@ -390,7 +398,7 @@ fn redis_consumer(soak: &Soak, tally: &Tally, life: u64) -> io::Result<()> {
     })
 }
 
-fn is_id(line: &str) -> bool {
+pub(crate) fn is_id(line: &str) -> bool {
     line.split_once('-').is_some_and(|(ms, seq)| ms.parse::<u64>().is_ok() && seq.parse::<u64>().is_ok())
 }
 
@@ -401,7 +409,7 @@ fn acknowledge<'a>(redis: &mut Redis, ids: impl Iterator<Item = &'a String>) -> 
 
 /// Waits for what comes for a moment and vanishes, amid a wait.
 fn redis_reader(soak: &Soak, _: &Tally, _: u64) -> io::Result<()> {
-    let mut redis = Redis::connect(soak)?;
+    let mut redis = Redis::connect(soak.redis_port)?;
     lives(|_| redis.ask(&format!("XREAD COUNT 10 BLOCK {WAIT_MS} STREAMS redis $")).map(drop))?;
     redis.0.get_mut().write_all(b"XREAD BLOCK 0 STREAMS nothing $\r\n")
 }
