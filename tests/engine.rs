@@ -18,6 +18,8 @@ mod index_bytes;
 mod reclaim;
 #[path = "engine/retention.rs"]
 mod retention;
+#[path = "engine/small_events.rs"]
+mod small_events;
 #[path = "space/mod.rs"]
 mod space;
 #[path = "engine/streams.rs"]

@@ -36,7 +36,8 @@ const IDLE_SYNC_DELAY: Duration = Duration::from_millis(5);
 /// How often retention is looked after at least, and how often it is asked whether much was written since.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
 const RETENTION_TICK: Duration = Duration::from_millis(50);
-/// How often it is looked whether space can be given back; no more than a twentieth of the time goes into looking.
+/// How often it is looked whether space can be given back; no more than a twentieth of the time goes into looking for
+/// nothing, and no more than half into giving it back.
 const RECLAIM_INTERVAL: Duration = Duration::from_millis(50);
 const RECLAIM_SHARE: u32 = 20;
 /// How long it waits for the keeper of the index, which takes one state at a time.
@@ -383,14 +384,18 @@ impl Reclaiming {
             return RECLAIM_INTERVAL;
         }
         let since = self.shared.clock.now().engine_ms;
+        let mut worked = false;
         while futures::executor::block_on(self.reclaimer.step()) {
+            worked = true;
             if self.shared.is_draining() {
                 break;
             }
         }
         self.idle_at = end.filter(|_| !self.shared.is_indexing());
         let took = Duration::from_millis(self.shared.clock.now().engine_ms.saturating_sub(since));
-        RECLAIM_INTERVAL.max(took * RECLAIM_SHARE).min(RETENTION_INTERVAL * 10)
+        // There may be more to give back once the keeper of the index is done with what was given up.
+        let share = if worked { 1 } else { RECLAIM_SHARE };
+        RECLAIM_INTERVAL.max(took * share).min(RETENTION_INTERVAL * 10)
     }
 
     fn everything(&mut self) -> Result<()> {

@@ -18,7 +18,7 @@ use crate::types::{EntryId, IdRange, StreamNumber};
 pub(crate) enum Amount {
     /// Where it gives back enough to be worth the work.
     Worthwhile,
-    /// Whatever no longer exists, so that none of its bytes are left.
+    /// Whatever no longer exists, so that none of its bytes are left, and whatever is worthwhile in a single file.
     Everything,
 }
 
@@ -68,11 +68,12 @@ impl Reclaimer {
                 continue;
             }
             let after = bytes_after(&known, thinned.get(&known.file).copied().unwrap_or(0));
+            let wasteful = after.saturating_mul(2) <= known.length;
             let thin = match amount {
-                Amount::Worthwhile => after.saturating_mul(2) <= known.length,
+                Amount::Worthwhile => wasteful,
                 Amount::Everything => {
                     let suspect = known.bytes < known.bytes_held || thinned.contains_key(&known.file);
-                    suspect && self.is_due(&known) && self.holds_removed(&known)?
+                    self.is_due(&known) && (wasteful || suspect && self.holds_removed(&known)?)
                 }
             };
             if !thin || self.damaged.contains(&known.file) {
