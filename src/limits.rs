@@ -78,6 +78,10 @@ pub const CONSUMERS_PER_GROUP_MAX: usize = 10_000;
 pub const PENDING_DEFAULT: u32 = 100_000;
 /// Pending entries that a group's settings may allow.
 pub const PENDING_MAX: u32 = 10_000_000;
+/// Pieces of a stream's head that the core keeps for its trims, about; each takes 56 bytes.
+pub const HEAD_PIECES_MAX: usize = 16_384;
+/// Such pieces of all streams, about.
+pub const HEAD_PIECES_ALL_MAX: usize = 524_288;
 /// Candidates for delivery that a group keeps prepared.
 pub const CANDIDATES_MAX: usize = 8_192;
 /// Pulls and sessions that wait for entries of one group at most.

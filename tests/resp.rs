@@ -21,6 +21,8 @@ mod servers;
 mod shrink;
 #[path = "resp/transactions.rs"]
 mod transactions;
+#[path = "resp/trims.rs"]
+mod trims;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -61,6 +61,18 @@ pub struct Publish {
     pub durability: Option<Durability>,
     /// Whether to make the stream where it is missing; the server's default where unset.
     pub create_stream: Option<bool>,
+    /// What the stream drops in the same commit, once the entries are appended; a duplicate drops nothing.
+    pub trim: Option<PublishTrim>,
+}
+
+/// A trim that goes with a publish. It is no reason to refuse it: where damage keeps it from going as far as it should,
+/// the stream keeps more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishTrim {
+    /// How far.
+    pub to: TrimTo,
+    /// Set where only whole logical nodes are dropped: entries that go at most.
+    pub nodes: Option<u64>,
 }
 
 impl Publish {
@@ -76,6 +88,7 @@ impl Publish {
             dedup_by_event_id: false,
             durability: None,
             create_stream: None,
+            trim: None,
         }
     }
 
@@ -743,6 +756,8 @@ pub struct Stats {
     pub dead_lettered: u64,
     /// Publishes answered as duplicates since start.
     pub duplicates: u64,
+    /// Trims since start that damage kept from going as far as they should.
+    pub trims_short: u64,
     /// Commands waiting for the core.
     pub queued: u64,
     /// Bytes of log files.

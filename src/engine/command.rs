@@ -17,7 +17,7 @@ use super::transaction::Transact;
 use super::view::StreamView;
 use crate::format::record::{DeletedEntry, FilesReplaced};
 use crate::group::{Candidate, Deliverable, DeliveryRequest};
-use crate::stream::OnceInfo;
+use crate::stream::{Found, OnceInfo, TrimRule, Wanted};
 use crate::types::{
     ConsumerName, DeliveryNumber, EntryId, GroupName, GroupNumber, GroupSettings, IdRange, NewEntry, StreamName,
     StreamNumber, StreamSettings,
@@ -143,13 +143,23 @@ impl Drop for Grants {
     }
 }
 
-/// A trim, measured.
-#[derive(Debug)]
-pub(crate) struct PreparedTrim {
+/// A trim, to be decided from what the core knows of the stream's head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TrimAsked {
     pub(crate) stream: StreamNumber,
-    pub(crate) removals: u64,
+    pub(crate) rule: TrimRule,
+    /// Nothing goes that some group has not acknowledged, and all before that does.
+    pub(crate) unacknowledged: bool,
+    /// Only say what would go.
+    pub(crate) dry_run: bool,
+}
+
+/// What went, or would go, by a trim.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TrimDone {
+    /// The smallest id that is kept; zero where nothing goes.
     pub(crate) before: EntryId,
-    pub(crate) ordinal: u64,
+    pub(crate) entries: u64,
     pub(crate) bytes: u64,
 }
 
@@ -262,10 +272,22 @@ pub(crate) enum Command {
         name: StreamName,
         reply: Reply<()>,
     },
-    /// Answers whether the preparation still held.
     Trim {
-        trim: PreparedTrim,
-        reply: Reply<bool>,
+        asked: TrimAsked,
+        reply: Reply<TrimDone>,
+    },
+    /// In a transaction: answers what has to be found before such a trim can be decided, of a stream to which so many
+    /// entries of so many bytes come before it.
+    HeadWanted {
+        stream: StreamName,
+        rule: TrimRule,
+        coming: (u64, u64),
+        reply: Reply<Option<Wanted>>,
+    },
+    /// A reader found out about the head of a stream.
+    HeadFound {
+        stream: StreamNumber,
+        found: crate::error::Result<Found>,
     },
     TrimSingly {
         trim: SingleTrim,
@@ -471,6 +493,8 @@ pub(crate) enum HeldEntries {
 pub(crate) enum Job {
     /// Fetch exhausted entries, ready to be appended to the dead letters.
     FetchDeadLetters { view: Arc<StreamView>, group: GroupNumber, letters: Vec<LetterToFetch> },
+    /// Find out about the head of a stream.
+    FindHead { view: Arc<StreamView>, wanted: Wanted },
 }
 
 /// An exhausted entry with what its dead letter says.
@@ -478,6 +502,22 @@ pub(crate) enum Job {
 pub(crate) struct LetterToFetch {
     pub(crate) id: EntryId,
     pub(crate) origin: crate::engine::dead_letter::Origin,
+}
+
+impl Job {
+    /// How the core is told that nobody can do it.
+    pub(crate) fn refusal(&self) -> Box<dyn FnOnce(crate::error::Error) -> Command> {
+        match self {
+            Self::FetchDeadLetters { group, .. } => {
+                let group = *group;
+                Box::new(move |error| Command::DeadLetter { group, fetched: Err(error) })
+            }
+            Self::FindHead { wanted, .. } => {
+                let stream = wanted.stream;
+                Box::new(move |error| Command::HeadFound { stream, found: Err(error) })
+            }
+        }
+    }
 }
 
 impl PreparedPublish {
@@ -501,11 +541,11 @@ impl Run {
     /// Its requests.
     pub(crate) fn split(self) -> impl Iterator<Item = PreparedPublish> {
         let Self { publish: PreparedPublish { request, hash, .. }, counts, .. } = self;
-        let Publish { stream, entries, durability, create_stream, .. } = request;
+        let Publish { stream, entries, durability, create_stream, trim, .. } = request;
         let mut entries = entries.into_iter();
         counts.into_iter().map(move |count| {
             let entries = entries.by_ref().take(count as usize).collect();
-            let request = Publish { durability, create_stream, ..Publish::new(stream.clone(), entries) };
+            let request = Publish { durability, create_stream, trim, ..Publish::new(stream.clone(), entries) };
             PreparedPublish { bytes: request.bytes(), request, hash }
         })
     }

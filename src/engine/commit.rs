@@ -1,9 +1,11 @@
 //! A commit in the making: blocks of entries, effects, and what is released once all of it is durable.
 //!
 //! Records stand in the order in which the core decided, but for the entries of one stream, which gather in one block
-//! until an effect on that same stream closes it. A command's records all go into one commit.
+//! until an effect on that same stream closes it, and but for what a stream drops of its oldest entries, which is one
+//! record at the commit's end: an effect for each of many trims would end the stream's block each time. A command's
+//! records all go into one commit.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::core::FrozenState;
@@ -12,7 +14,7 @@ use super::sealed::Replacement;
 use super::view::StreamView;
 use crate::clock::Now;
 use crate::format::block::{BlockBuilder, BlockMeta};
-use crate::format::record::Effect;
+use crate::format::record::{Effect, Trimmed};
 use crate::storage::{FRAME_COST_BASE, FrameParts, Record, block_cost, record_cost};
 use crate::types::{EntryId, EntryKind, StreamName, StreamNumber};
 
@@ -61,6 +63,8 @@ pub(crate) struct Commit {
     /// Whether it must be synced before anything is released.
     pub(crate) sync: bool,
     pub(crate) shows: Vec<Show>,
+    /// The streams that are trimmed, and the smallest id that each keeps: shown with their blocks.
+    pub(crate) trims: Vec<(Arc<StreamView>, EntryId)>,
     pub(crate) releases: Vec<Release>,
     /// The state before this commit, to be kept.
     pub(crate) before: Option<CapturedState>,
@@ -92,7 +96,15 @@ pub(crate) struct CommitBuilder {
     roll: bool,
     together: bool,
     shows: Vec<Show>,
+    /// What each stream drops.
+    trims: BTreeMap<StreamNumber, (Arc<StreamView>, Trimmed)>,
     releases: Vec<Release>,
+}
+
+/// What a [`Trimmed`] takes in a commit.
+pub(crate) fn trim_cost() -> u64 {
+    // Number, id, ordinal, bytes.
+    record_cost(8 + 16 + 8 + 8)
 }
 
 impl Default for CommitBuilder {
@@ -105,6 +117,7 @@ impl Default for CommitBuilder {
             roll: false,
             together: false,
             shows: Vec::new(),
+            trims: BTreeMap::new(),
             releases: Vec::new(),
         }
     }
@@ -113,7 +126,7 @@ impl Default for CommitBuilder {
 impl CommitBuilder {
     /// Whether there is nothing to write and nothing to release.
     pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.shows.is_empty() && self.releases.is_empty()
+        self.items.is_empty() && self.trims.is_empty() && self.shows.is_empty() && self.releases.is_empty()
     }
     /// Upper bound of the room that it takes in the log, in bytes.
     pub(crate) fn cost(&self) -> u64 {
@@ -121,7 +134,7 @@ impl CommitBuilder {
     }
     /// How many records it has.
     pub(crate) fn records(&self) -> usize {
-        self.items.len()
+        self.items.len() + self.trims.len()
     }
     /// Says that what it holds must be synced before it is answered.
     pub(crate) fn require_sync(&mut self) {
@@ -166,6 +179,23 @@ impl CommitBuilder {
         self.items.push(Item::Effect { kind: effect.kind(), version: effect.version(), content });
     }
 
+    /// Has a stream drop its oldest entries, beside what it drops already; says whether it drops any for the first time.
+    pub(crate) fn trim(&mut self, view: &Arc<StreamView>, trimmed: &Trimmed) -> bool {
+        if let Some((_, before)) = self.trims.get_mut(&trimmed.stream) {
+            let bytes = before.bytes + trimmed.bytes;
+            *before = Trimmed { bytes, ..trimmed.clone() };
+            return false;
+        }
+        self.cost += trim_cost();
+        self.trims.insert(trimmed.stream, (Arc::clone(view), trimmed.clone()));
+        true
+    }
+
+    /// Forgets what a stream drops, which is gone itself.
+    pub(crate) fn forget_trim(&mut self, stream: StreamNumber) {
+        self.trims.remove(&stream);
+    }
+
     /// Adds an entry to the open block of its stream.
     pub(crate) fn push_entry(
         &mut self,
@@ -197,7 +227,7 @@ impl CommitBuilder {
 
     /// Closes the commit.
     pub(crate) fn finish(&mut self, number: u64, now: Now, clean_stop: bool) -> Commit {
-        let CommitBuilder { items, sync, roll, together, shows, releases, .. } = std::mem::take(self);
+        let CommitBuilder { items, sync, roll, together, shows, trims, releases, .. } = std::mem::take(self);
         let mut blocks = Vec::new();
         let mut records = Vec::with_capacity(items.len());
         for item in items {
@@ -212,8 +242,17 @@ impl CommitBuilder {
                 }
             }
         }
+        // Whatever else was done to a stream, before or after, the state that it comes to is the same: what was deleted
+        // singly was there then, and effects on groups say where things stand.
+        let trims = trims.into_values().map(|(view, trimmed)| {
+            let before = trimmed.before;
+            let effect = Effect::from(trimmed);
+            records.push(Record::control(effect.kind(), effect.version(), effect.encode()));
+            (view, before)
+        });
+        let trims = trims.collect();
         let frame = FrameParts { now, records, clean_stop };
-        Commit { number, frame, blocks, sync, shows, releases, before: None, roll, together }
+        Commit { number, frame, blocks, sync, shows, trims, releases, before: None, roll, together }
     }
 }
 

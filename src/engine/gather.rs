@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 use std::vec;
 
-use super::api::{Publish, Published};
+use super::api::{Publish, PublishTrim, Published, TrimTo};
 use super::command::{Command, PreparedPublish, Run, RunPublished};
 use super::handle::Engine;
-use super::publish::{check, check_once, prepared};
+use super::publish::{check, check_extras, prepared};
 use super::reply::{self, Answer};
 use crate::error::{Error, Result};
 use crate::limits;
@@ -33,6 +33,8 @@ pub struct Plain<'a> {
     pub durability: Option<Durability>,
     /// Whether to make the stream where it is missing; the server's default where unset.
     pub create_stream: Option<bool>,
+    /// What the stream drops afterwards.
+    pub trim: Option<PublishTrim>,
 }
 
 impl Gathered {
@@ -79,7 +81,7 @@ impl Gathered {
 impl Engine {
     /// Checks a request and puts it behind the others; a refused one leaves them as they are.
     pub fn gather(&self, gathered: &mut Gathered, mut publish: Publish) -> Result<()> {
-        check_once(&publish)?;
+        check_extras(&publish)?;
         if let Publish {
             ids: IdRequest::Auto,
             expected: None,
@@ -89,8 +91,8 @@ impl Engine {
             ..
         } = publish
         {
-            let Publish { stream, entries, durability, create_stream, .. } = &mut publish;
-            let plain = Plain { stream, durability: *durability, create_stream: *create_stream };
+            let Publish { stream, entries, durability, create_stream, trim, .. } = &mut publish;
+            let plain = Plain { stream, durability: *durability, create_stream: *create_stream, trim: *trim };
             return self.gather_plain(gathered, plain, entries);
         }
         let bytes = check(&publish.entries, publish.ids, &self.0.shared.options)?;
@@ -111,11 +113,11 @@ impl Engine {
                 run.join(entries, bytes, cost);
             }
             _ => {
-                let Plain { stream, durability, create_stream } = plain;
-                let request =
-                    Publish { durability, create_stream, ..Publish::new(stream.clone(), std::mem::take(entries)) };
+                let Plain { stream, durability, create_stream, trim } = plain;
+                let entries = std::mem::take(entries);
+                let request = Publish { durability, create_stream, trim, ..Publish::new(stream.clone(), entries) };
                 let publish = PreparedPublish { request, bytes, hash: 0 };
-                gathered.push(Run { publish, counts: Vec::new(), joins: true, cost });
+                gathered.push(Run { publish, counts: Vec::new(), joins: trim.is_none_or(is_same_at_last), cost });
             }
         }
         Ok(())
@@ -127,9 +129,16 @@ impl Engine {
         let mut parts = Vec::new();
         while !gathered.runs.is_empty() {
             let piece = gathered.next_piece(self.piece_cost_max());
+            // It may have to wait for a reader: what follows is not to come before it.
+            let is_last = piece.iter().any(|run| run.publish.request.trim.is_some());
             let (count, (reply, answer)) = (piece.iter().map(Run::requests).sum(), reply::channel());
             match self.offer(Command::PublishEach { runs: piece, reply }) {
-                Ok(None) => parts.push(Part::Asked { count, answer }),
+                Ok(None) => {
+                    parts.push(Part::Asked { count, answer });
+                    if is_last {
+                        break;
+                    }
+                }
                 Ok(Some(command)) => {
                     let Command::PublishEach { runs, .. } = command else { break };
                     gathered.put_back(runs);
@@ -149,6 +158,15 @@ impl Engine {
     }
 }
 
+/// Whether requests that are trimmed like that leave the same where it is done once, after the last of them: not where
+/// the stream may be empty in between, since a node begins then.
+fn is_same_at_last(trim: PublishTrim) -> bool {
+    match trim.to {
+        TrimTo::KeepEntries(entries) => trim.nodes.is_none() || entries > 0,
+        TrimTo::KeepBytes(_) | TrimTo::BeforeId(_) | TrimTo::BeforeTime(_) => trim.nodes.is_none(),
+    }
+}
+
 /// What a request takes in a commit; roughly, from above.
 fn cost(entries: usize, bytes: usize) -> usize {
     bytes + entries * ENTRY_COST + REQUEST_COST
@@ -157,7 +175,8 @@ fn cost(entries: usize, bytes: usize) -> usize {
 impl Run {
     fn is_alike(&self, plain: Plain<'_>) -> bool {
         let own = &self.publish.request;
-        own.durability == plain.durability && own.create_stream == plain.create_stream && own.stream == *plain.stream
+        let is_made_alike = own.durability == plain.durability && own.create_stream == plain.create_stream;
+        is_made_alike && own.trim == plain.trim && own.stream == *plain.stream
     }
 
     fn join(&mut self, entries: &mut Vec<NewEntry>, bytes: usize, cost: usize) {

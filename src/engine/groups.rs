@@ -143,6 +143,9 @@ impl Engine {
     pub async fn acknowledge(&self, request: Acknowledge) -> Result<Settled> {
         check_ids(request.ids.len())?;
         let options = &self.0.shared.options;
+        if request.publish.iter().any(|publish| publish.trim.is_some()) {
+            return Err(Error::invalid("publish", "a trim does not go with an acknowledgement"));
+        }
         let publish = request.publish.into_iter().map(|p| prepare(p, options)).collect::<Result<Vec<_>>>()?;
         let bytes: usize = publish.iter().map(|p| p.bytes).sum();
         if bytes > limits::PUBLISH_BYTES_MAX {

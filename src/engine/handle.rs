@@ -111,6 +111,11 @@ impl Engine {
         }))
     }
 
+    /// Whether it is lent to a transaction.
+    pub(super) fn is_in_transaction(&self) -> bool {
+        self.0.lent.is_some()
+    }
+
     /// What was found when the engine was opened.
     pub fn recovery(&self) -> &RecoveryReport {
         &self.0.report
@@ -161,6 +166,7 @@ impl Engine {
             acknowledged: get(&counters.acknowledged),
             dead_lettered: get(&counters.dead_lettered),
             duplicates: get(&counters.duplicates),
+            trims_short: get(&counters.trims_short),
             queued: shared.commands.len() as u64,
             log_bytes: get(&counters.log_end) - self.0.report.first.0.min(get(&counters.log_end)),
             synced_to: get(&counters.synced_to),

@@ -4,6 +4,7 @@
 //! its frame was written and, unless everything in it is of durability `os`, synced. Invariant **L1**: nothing of a
 //! commit is shown or answered before its `append` and, where it asks for one, the `sync` after it succeeded.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -13,9 +14,12 @@ use super::cache::BlockCache;
 use super::commit::{CapturedState, Commit, CommitBlock, Show};
 use super::reply::Release;
 use super::shared::Shared;
+use super::view::StreamView;
 use crate::error::Result;
 use crate::faults::Fault;
+use crate::format::block::BlockRef;
 use crate::storage::{Appended, Log, ResumeAt, SealedSegment};
+use crate::types::{EntryId, StreamNumber};
 
 /// The log with what hangs on it.
 pub(crate) struct LogStep {
@@ -35,6 +39,7 @@ struct Written {
     blocks: Vec<CommitBlock>,
     sync: bool,
     shows: Vec<Show>,
+    trims: Vec<(Arc<StreamView>, EntryId)>,
     releases: Vec<Release>,
     before: Option<CapturedState>,
     together: bool,
@@ -76,13 +81,13 @@ impl LogStep {
     }
 
     fn append(&mut self, commit: Commit) -> Result<Written> {
-        let Commit { number, frame, blocks, sync, shows, releases, before, roll, together } = commit;
+        let Commit { number, frame, blocks, sync, shows, trims, releases, before, roll, together } = commit;
         let rolled = if roll { self.log.roll(frame.now)? } else { None };
         let appended = if frame.records.is_empty() && !frame.clean_stop { None } else { Some(self.log.append(frame)?) };
         if appended.is_some() {
             self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
         }
-        let mut written = Written { number, rolled, appended, blocks, sync, shows, releases, before, together };
+        let mut written = Written { number, rolled, appended, blocks, sync, shows, trims, releases, before, together };
         if self.shared.options.faults.has(Fault::ShowBeforeSync) {
             self.show_all(&mut written);
         }
@@ -111,14 +116,16 @@ impl LogStep {
 
     /// Shows a commit, once.
     fn show_all(&self, written: &mut Written) {
-        let (appended, shows) = (written.appended.take(), std::mem::take(&mut written.shows));
+        let (appended, mut shows) = (written.appended.take(), std::mem::take(&mut written.shows));
+        let trims = std::mem::take(&mut written.trims);
         if let Some(sealed) = written.rolled.take() {
             self.shared.catalogue.seal(&sealed);
         }
         if !written.together {
-            appended.iter().for_each(|appended| self.show_blocks(appended, &written.blocks));
+            self.show_blocks(appended.as_ref(), &written.blocks, trims);
             return shows.into_iter().for_each(|show| self.show(show));
         }
+        shows.extend(trims.into_iter().map(|(view, before)| Show::Trimmed(view, before)));
         let mut placed = Vec::new();
         if let Some(appended) = &appended {
             self.seal(appended);
@@ -136,11 +143,23 @@ impl LogStep {
         }
     }
 
-    fn show_blocks(&self, appended: &Appended, blocks: &[CommitBlock]) {
+    /// Shows blocks, and with those of a stream what it drops. Invariant **H2**: nobody is shown an entry that is dropped in
+    /// the commit that it came in.
+    fn show_blocks(&self, appended: Option<&Appended>, blocks: &[CommitBlock], trims: Vec<(Arc<StreamView>, EntryId)>) {
+        let Some(appended) = appended else { return };
         self.seal(appended);
+        let mut of_trimmed: BTreeMap<StreamNumber, Vec<BlockRef>> =
+            trims.iter().map(|(view, _)| (view.number, Vec::new())).collect();
         for (place, block) in appended.blocks.iter().zip(blocks) {
             self.cache.insert(place, block.content.clone());
-            block.view.show(*place);
+            match of_trimmed.get_mut(&block.view.number) {
+                Some(places) => places.push(*place),
+                None => block.view.show(*place),
+            }
+        }
+        for (view, before) in trims {
+            let places = of_trimmed.remove(&view.number).unwrap_or_default();
+            view.show_trimmed(&places, self.shared.catalogue.files(), before);
         }
     }
 

@@ -144,5 +144,9 @@ pub(crate) fn run_job(job: Job, reader: &Reader, shared: &Shared) {
             // The core reads its queue whatever happens, so this wait is short; after a stop there is nobody.
             let _ = shared.commands.send(Command::DeadLetter { group, fetched });
         }
+        Job::FindHead { view, wanted } => {
+            let found = reader.head(&view, &wanted);
+            let _ = shared.commands.send(Command::HeadFound { stream: wanted.stream, found });
+        }
     }
 }

@@ -2,8 +2,9 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::api::{Publish, Published};
+use super::api::{Publish, Published, TrimTo};
 use super::command::{Command, PreparedPublish, Run, RunPublished};
+use super::core::rule;
 use super::dead_letter::check_field_names;
 use super::gather::Gathered;
 use super::handle::Engine;
@@ -16,6 +17,10 @@ impl Engine {
     /// Publishes a request: all of its entries or none. Answered when it is durable at its durability.
     pub async fn publish(&self, request: Publish) -> Result<Published> {
         let run = Run::one(prepare(request, &self.0.shared.options)?);
+        let Publish { stream, entries, trim, .. } = &run.publish.request;
+        if let Some(trim) = trim {
+            self.find_head(stream, rule(*trim), (entries.len() as u64, run.publish.bytes as u64)).await?;
+        }
         let mut answers = self.ask(|reply| Command::PublishEach { runs: vec![run], reply }).await?;
         match answers.pop() {
             Some(RunPublished::One(answer)) => answer,
@@ -53,7 +58,7 @@ impl Engine {
 
 /// Checks what can be checked without the stream, and computes what the core needs to know.
 pub(super) fn prepare(request: Publish, options: &EngineOptions) -> Result<PreparedPublish> {
-    check_once(&request)?;
+    check_extras(&request)?;
     let bytes = check(&request.entries, request.ids, options)?;
     Ok(prepared(request, bytes))
 }
@@ -63,8 +68,11 @@ pub(super) fn prepared(request: Publish, bytes: usize) -> PreparedPublish {
     PreparedPublish { request, bytes, hash }
 }
 
-/// Checks the name by which a request is remembered, where it has one.
-pub(super) fn check_once(request: &Publish) -> Result<()> {
+/// Checks the trim that goes with a request, and the name by which it is remembered, where it has them.
+pub(super) fn check_extras(request: &Publish) -> Result<()> {
+    if request.trim.is_some_and(|trim| matches!(trim.to, TrimTo::BeforeTime(_))) {
+        return Err(Error::invalid("trim", "one before a time does not go with a publish"));
+    }
     let Some(once) = &request.once else { return Ok(()) };
     let is_name = |name: &[u8]| (1..=limits::NAME_BYTES_MAX).contains(&name.len());
     if !is_name(&once.producer) || !is_name(&once.name) {

@@ -1,7 +1,9 @@
-//! Reads: pages, candidates for groups, measures for trims. From the cache where possible, else from the log files.
+//! Reads: pages, candidates for groups, heads of streams for trims. From the cache where possible, else from the log files.
 //!
 //! Every function walks the view's blocks in id order and filters by the view as it stands after the blocks were
 //! read, so that what is trimmed or deleted is never returned. Blocks read from disk are verified by their checksum.
+
+mod head;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -68,26 +70,6 @@ impl Indexes {
             let oldest = self.order.pop_front().and_then(|oldest| self.parts.remove(&oldest));
             self.blocks -= oldest.map_or(0, |part| part.len());
         }
-    }
-}
-
-/// Counts and bytes of a stretch of a stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Measure {
-    /// Entries ever appended before the first entry at or above the bound.
-    pub(crate) ordinal: u64,
-    /// Existing entries below the bound.
-    pub(crate) entries: u64,
-    /// Their bytes.
-    pub(crate) bytes: u64,
-}
-
-impl Measure {
-    /// Adds a whole stretch, less what of it was deleted.
-    fn add(&mut self, view: &StreamView, (first, last): (EntryId, EntryId), count: u64, bytes: u64) {
-        let (deleted, deleted_bytes) = view.deleted_in(IdRange { first, last });
-        self.entries += count.saturating_sub(deleted);
-        self.bytes += bytes.saturating_sub(deleted_bytes);
     }
 }
 
@@ -235,47 +217,6 @@ impl Reader {
         Ok(entry.map_or_else(|| less_gone(end, Some(block.last)), |e| less_gone(e.ordinal, e.id.prev())))
     }
 
-    /// What lies below an id.
-    pub(crate) fn measure_below(&self, view: &StreamView, bound: EntryId) -> Result<Measure> {
-        self.steadily(|| {
-            let mut measure = Measure { ordinal: self.ordinal_of(view, bound)?, ..Measure::default() };
-            let range = IdRange { first: view.extent().trimmed_before, last: bound };
-            let mut from = Some(range.first);
-            while let Some(place) = from.filter(|from| *from < bound).and_then(|f| view.place_after(&self.files, f)) {
-                if let Place::File(place) = &place
-                    && place.last < bound
-                {
-                    let span = self.log.load_span(place.file, view.number, place.last)?;
-                    if span.first >= range.first {
-                        measure.add(view, (span.first, span.last), span.count, span.bytes);
-                        from = span.last.next();
-                        continue;
-                    }
-                }
-                let blocks = self.blocks_of(view, place)?;
-                for block in blocks.iter().filter(|b| Some(b.last) >= from && b.first < bound) {
-                    self.measure_block(view, &mut measure, block, range)?;
-                }
-                from = blocks.last().and_then(|b| b.last.next());
-            }
-            Ok(measure)
-        })
-    }
-
-    /// Adds what a block has of a range without its last id.
-    fn measure_block(&self, view: &StreamView, measure: &mut Measure, block: &BlockRef, range: IdRange) -> Result<()> {
-        if block.first >= range.first && block.last < range.last {
-            measure.add(view, (block.first, block.last), u64::from(block.count), u64::from(block.bytes));
-            return Ok(());
-        }
-        let entries = self.view_of(view, block, Disk::Allowed)?.into_iter().flat_map(|v| v.entries());
-        let mut entries: Vec<BlockEntry> = entries.filter(|e| e.id >= range.first && e.id < range.last).collect();
-        view.retain_existing(&mut entries, |e| e.id);
-        measure.entries += entries.len() as u64;
-        measure.bytes += entries.iter().map(|e| e.bytes.len() as u64).sum::<u64>();
-        Ok(())
-    }
-
     /// Reads, and reads again where it failed because files were replaced meanwhile.
     fn steadily<T>(&self, read: impl Fn() -> Result<T>) -> Result<T> {
         loop {
@@ -285,95 +226,6 @@ impl Reader {
                 done => return done,
             }
         }
-    }
-
-    /// Where the logical node begins that the first entry at or above this id is in; the id itself where there is none.
-    /// Entries that are gone mark no beginnings: a node counts to the one before it where its first entry is gone.
-    pub(crate) fn node_at(&self, view: &StreamView, id: EntryId) -> Result<EntryId> {
-        self.steadily(|| {
-            let above = IdRange { first: id, last: EntryId::MAX };
-            let first =
-                self.cursor(view, above, false, Disk::Allowed).next_block()?.unwrap_or_default().into_iter().next();
-            let Some(first) = first else { return Ok(id) };
-            if first.node_start {
-                return Ok(first.id);
-            }
-            let trimmed = view.extent().trimmed_before;
-            let Some(last) = first.id.prev().filter(|last| *last >= trimmed) else { return Ok(trimmed) };
-            let mut below = self.cursor(view, IdRange { first: trimmed, last }, true, Disk::Allowed);
-            loop {
-                let entries = below.next_block()?.unwrap_or_default();
-                if let Some(start) = entries.iter().find(|entry| entry.node_start) {
-                    return Ok(start.id);
-                }
-                if entries.is_empty() {
-                    return Ok(trimmed);
-                }
-            }
-        })
-    }
-
-    /// The smallest id such that the entries from it on fit the bounds; `None` where everything does. Only the block in
-    /// which the bound falls is read.
-    pub(crate) fn bound_keeping(&self, view: &StreamView, entries_max: u64, bytes_max: u64) -> Result<Option<EntryId>> {
-        self.steadily(|| {
-            let trimmed = view.extent().trimmed_before;
-            let mut budget = Budget { entries: entries_max, bytes: bytes_max };
-            let mut to = Some(EntryId::MAX);
-            while let Some(last) = to {
-                let Some(place) = view.place_before(&self.files, last) else { return Ok(None) };
-                let mut before = None;
-                if let Place::File(place) = &place {
-                    if place.last < trimmed {
-                        return Ok(None);
-                    }
-                    let span = self.log.load_span(place.file, view.number, place.last)?;
-                    let whole = span.first >= trimmed && span.last <= last;
-                    if span.first > last || whole && budget.takes(view, (span.first, span.last), span.count, span.bytes)
-                    {
-                        to = place.before;
-                        continue;
-                    }
-                    before = Some(place.before);
-                }
-                let blocks = self.blocks_of(view, place)?;
-                to = None;
-                for block in blocks.iter().rev().filter(|b| b.first <= last && b.last >= trimmed) {
-                    let whole = block.first >= trimmed && block.last <= last;
-                    let (count, bytes) = (u64::from(block.count), u64::from(block.bytes));
-                    if !whole || !budget.takes(view, (block.first, block.last), count, bytes) {
-                        let range = IdRange { first: trimmed, last };
-                        if let Some(bound) = self.bound_within(view, block, range, &mut budget)? {
-                            return Ok(Some(bound));
-                        }
-                    }
-                    to = block.first.prev();
-                }
-                to = before.unwrap_or(to);
-            }
-            Ok(None)
-        })
-    }
-
-    /// Spends the budget on the entries of one block, last first; where it does not suffice, the first id that is kept.
-    fn bound_within(
-        &self,
-        view: &StreamView,
-        block: &BlockRef,
-        range: IdRange,
-        budget: &mut Budget,
-    ) -> Result<Option<EntryId>> {
-        let entries = self.view_of(view, block, Disk::Allowed)?.into_iter().flat_map(|v| v.entries());
-        let mut entries: Vec<BlockEntry> = entries.filter(|e| e.id >= range.first && e.id <= range.last).collect();
-        view.retain_existing(&mut entries, |e| e.id);
-        for entry in entries.iter().rev() {
-            if !budget.spend(1, entry.bytes.len() as u64) {
-                let Some(first) = entry.id.next() else { return Ok(Some(EntryId::MAX)) };
-                let kept = self.first(view, IdRange { first, last: EntryId::MAX }, Disk::Allowed)?.flatten();
-                return Ok(Some(kept.map_or(EntryId::MAX, |e| e.id)));
-            }
-        }
-        Ok(None)
     }
 
     /// The first existing entry whose time of append is not old, `MAX` where there is none; `None` where no entry is before
@@ -463,29 +315,6 @@ impl Reader {
             }
         };
         BlockView::new(content, block).map(Some)
-    }
-}
-
-/// What may still be kept.
-struct Budget {
-    entries: u64,
-    bytes: u64,
-}
-
-impl Budget {
-    /// Spends on so many entries of so many bytes, where it suffices.
-    fn spend(&mut self, entries: u64, bytes: u64) -> bool {
-        let left = self.entries.checked_sub(entries).zip(self.bytes.checked_sub(bytes));
-        if let Some((entries, bytes)) = left {
-            *self = Self { entries, bytes };
-        }
-        left.is_some()
-    }
-
-    /// Spends on a whole stretch, less what of it was deleted, where it suffices.
-    fn takes(&mut self, view: &StreamView, (first, last): (EntryId, EntryId), count: u64, bytes: u64) -> bool {
-        let (deleted, deleted_bytes) = view.deleted_in(IdRange { first, last });
-        self.spend(count.saturating_sub(deleted), bytes.saturating_sub(deleted_bytes))
     }
 }
 

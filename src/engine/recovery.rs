@@ -4,11 +4,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::core::Core;
 use super::view::StreamView;
 use crate::error::{Error, Reason, Result};
 use crate::faults::Fault;
-use crate::format::block::BlockRef;
+use crate::format::block::{BlockRef, BlockView};
 use crate::format::frame::KIND_ENTRIES;
 use crate::format::record::{Delivered, Effect};
 use crate::group::Group;
@@ -37,7 +39,7 @@ pub(crate) fn replay(core: &mut Core, recovered: &Recovered<'_>) -> Result<()> {
 fn replay_frame(core: &mut Core, frame: &RecoveredFrame) -> Result<()> {
     for record in &frame.records {
         let applied = match (&record.block, record.kind) {
-            (Some(block), KIND_ENTRIES) => replay_block(core, block),
+            (Some(block), KIND_ENTRIES) => replay_block(core, block, &record.content),
             _ => Effect::decode(record.kind, record.version, &record.content).and_then(|e| replay_effect(core, e)),
         };
         applied.map_err(|e| {
@@ -49,13 +51,18 @@ fn replay_frame(core: &mut Core, frame: &RecoveredFrame) -> Result<()> {
     Ok(())
 }
 
-fn replay_block(core: &mut Core, block: &BlockRef) -> Result<()> {
+fn replay_block(core: &mut Core, block: &BlockRef, content: &Bytes) -> Result<()> {
     // A stream deleted by an earlier record of the same frame has no more entries: they come before it.
     let slot = core.streams.get_mut(&block.stream).ok_or_else(|| unknown_stream(block.stream))?;
     if block.first_ordinal != slot.stream.appended || block.first <= slot.stream.last {
         return Err(Error::new(Reason::Corrupt, format!("entries of stream {} are out of order", slot.stream.name)));
     }
     slot.stream.apply_block(block.last, block.count, u64::from(block.bytes));
+    if let Ok(view) = BlockView::new(content.clone(), block) {
+        for entry in view.entries() {
+            slot.stream.count_in_node(entry.id, entry.bytes.len() as u32, entry.node_start);
+        }
+    }
     slot.visible = block.last;
     slot.view.show(*block);
     Ok(())

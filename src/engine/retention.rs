@@ -5,15 +5,15 @@
 
 use std::sync::Arc;
 
-use super::command::Command;
+use super::command::{Command, TrimAsked};
 use super::reader::Reader;
 use super::reply;
 use super::shared::Shared;
-use super::streams::prepare_trim_before;
 use super::view::StreamView;
 use crate::clock::Now;
 use crate::error::{Reason, Result};
 use crate::format::block::AppendTime;
+use crate::stream::{Keep, TrimRule};
 use crate::types::{EntryId, Retention};
 
 /// A stream that is not to keep everything.
@@ -21,8 +21,8 @@ use crate::types::{EntryId, Retention};
 pub(crate) struct Retained {
     pub(crate) view: Arc<StreamView>,
     pub(crate) retention: Retention,
-    /// The first id that some group has not acknowledged; `None` without a group.
-    pub(crate) unacknowledged: Option<EntryId>,
+    /// Whether it keeps what is not acknowledged, and has a group.
+    pub(crate) unacknowledged: bool,
 }
 
 /// Looks after retention.
@@ -72,29 +72,22 @@ impl Retainer {
     }
 
     async fn trim(&self, stream: &Retained) -> Result<()> {
-        let extent = stream.view.extent();
-        let Some(bound) = self.bound(stream)? else { return Ok(()) };
-        let Some((trim, _)) = prepare_trim_before(&self.reader, &stream.view, &extent, bound)? else { return Ok(()) };
-        let (reply, answer) = reply::channel();
-        self.shared.send(Command::Trim { trim, reply })?;
-        answer.or_draining().await.map(|_| ())
-    }
-
-    /// Where the stream is to begin; `None` where it may keep everything that it has.
-    fn bound(&self, stream: &Retained) -> Result<Option<EntryId>> {
         let Retained { view, retention, unacknowledged } = stream;
-        if let Some(first) = unacknowledged.filter(|_| retention.until_acknowledged) {
-            return Ok(Some(first));
+        let mut keep = Keep::ALL;
+        if !unacknowledged {
+            keep.entries = retention.entries_max.unwrap_or(keep.entries);
+            keep.bytes = retention.bytes_max.unwrap_or(keep.bytes);
         }
-        let entries_max = retention.entries_max.unwrap_or(u64::MAX);
-        let bytes_max = retention.bytes_max.unwrap_or(u64::MAX);
-        let mut bound = None;
-        if (entries_max, bytes_max) != (u64::MAX, u64::MAX) {
-            bound = self.reader.bound_keeping(view, entries_max, bytes_max)?;
+        if let Some(age_max_ms) = retention.age_max_ms.filter(|_| !unacknowledged) {
+            // What is appended from now on is not old.
+            let beyond = view.extent().last.next().unwrap_or(EntryId::MAX);
+            let bound = self.reader.bound_younger(view, &|time| self.is_older(time, age_max_ms))?;
+            keep.from = bound.unwrap_or_default().min(beyond);
         }
-        if let Some(age_max_ms) = retention.age_max_ms {
-            bound = bound.max(self.reader.bound_younger(view, &|time| self.is_older(time, age_max_ms))?);
-        }
-        Ok(bound)
+        let rule = TrimRule { keep, nodes: None };
+        let asked = TrimAsked { stream: view.number, rule, unacknowledged: *unacknowledged, dry_run: false };
+        let (reply, answer) = reply::channel();
+        self.shared.send(Command::Trim { asked, reply })?;
+        answer.or_draining().await.map(|_| ())
     }
 }

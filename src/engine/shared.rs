@@ -77,6 +77,8 @@ pub(crate) struct Counters {
     pub(crate) kept_to: AtomicU64,
     /// Bytes of the last snapshot.
     pub(crate) snapshot_bytes: AtomicU64,
+    /// Trims that damage kept from going as far as they should.
+    pub(crate) trims_short: AtomicU64,
     /// Bytes of files that were given up, less those of what stands for them.
     pub(crate) reclaimed_bytes: AtomicU64,
 }

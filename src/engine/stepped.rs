@@ -87,10 +87,17 @@ impl Stepped {
         let now = self.parts.shared.clock.now();
         self.parts.core.on_timer(now);
         let mut any = false;
-        while let Ok(command) = self.parts.commands.try_recv() {
-            make_room(self);
-            self.parts.shared.took(&command);
-            self.parts.core.handle(command, now);
+        loop {
+            if self.parts.core.has_woken() {
+                make_room(self);
+                self.parts.core.go_on(now);
+            } else if let Ok(command) = self.parts.commands.try_recv() {
+                make_room(self);
+                self.parts.shared.took(&command);
+                self.parts.core.handle(command, now);
+            } else {
+                break;
+            }
             any = true;
             if self.together > 1 {
                 break;

@@ -4,18 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::api::{Page, Read, References, SetExpiry, SetLastId, StreamInfo, Trim, TrimTo, Trimmed};
-use super::command::{Command, PreparedTrim, SingleTrim};
+use super::command::{Command, SingleTrim, TrimAsked, TrimDone};
+use super::core::keep;
 use super::handle::{Engine, check_count, check_ids};
 use super::reader::Reader;
-use super::view::{Extent, StreamView};
+use super::view::StreamView;
 use crate::error::{Error, Reason, Result};
 use crate::format::record::DeletedEntry;
 use crate::limits;
-use crate::stream::{NodeLimits, OnceInfo, OnceSettings};
+use crate::stream::{NodeLimits, OnceInfo, OnceSettings, TrimRule};
 use crate::types::{EntryId, IdRange, StoredEntry, StreamName, StreamSettings};
-
-/// How often a trim is measured again because something else was trimmed or deleted meanwhile.
-const TRIM_TRIES: usize = 16;
 
 /// Entries that a trim looks at in one go where it looks at each.
 const CANDIDATES_PER_STEP: usize = 2048;
@@ -156,26 +154,49 @@ impl Engine {
     /// Trims by whole logical nodes only, which costs less: what is asked for is the least that is kept. Drops so many
     /// entries at most.
     pub async fn trim_nodes(&self, request: Trim, dropped_max: u64) -> Result<Trimmed> {
-        let length = self.stream_counts(&request.stream).await?.length;
-        self.trim_whole(request, Some(Nodes { dropped_max, length })).await
+        self.trim_whole(request, Some(dropped_max)).await
     }
 
-    async fn trim_whole(&self, request: Trim, nodes: Option<Nodes>) -> Result<Trimmed> {
+    async fn trim_whole(&self, request: Trim, nodes: Option<u64>) -> Result<Trimmed> {
         let view = self.view(&request.stream)?;
-        for _ in 0..TRIM_TRIES {
-            let (measured, to) = (Arc::clone(&view), request.to);
-            let found = self.on_reader_thread(move |reader| prepare_trim(reader, &measured, to, nodes)).await?;
-            let Some((trim, trimmed)) = found else {
-                let first = self.first_readable(view, IdRange::ALL).await?.map(|e| e.id);
-                return Ok(Trimmed { first, ..Trimmed::default() });
-            };
-            let kept = IdRange { first: trim.before, last: EntryId::MAX };
-            if request.dry_run || self.ask(|reply| Command::Trim { trim, reply }).await? {
-                let first = self.first_readable(view, kept).await?.map(|e| e.id);
-                return Ok(Trimmed { first, ..trimmed });
-            }
+        let to = match request.to {
+            TrimTo::BeforeTime(ms) => TrimTo::BeforeId(self.first_since(&view, ms).await?),
+            to => to,
+        };
+        let rule = TrimRule { keep: keep(to), nodes };
+        self.find_head(&request.stream, rule, (0, 0)).await?;
+        let asked = TrimAsked { stream: view.number, rule, unacknowledged: false, dry_run: request.dry_run };
+        let TrimDone { before, entries, bytes } = self.ask(|reply| Command::Trim { asked, reply }).await?;
+        let kept = IdRange { first: before, last: EntryId::MAX };
+        let first = self.first_readable(view, kept).await?.map(|e| e.id);
+        Ok(Trimmed { entries, bytes, first })
+    }
+
+    /// The first id that was appended at this wall time or later, or none yet.
+    async fn first_since(&self, view: &Arc<StreamView>, ms: u64) -> Result<EntryId> {
+        let view = Arc::clone(view);
+        self.on_reader_thread(move |reader| {
+            // What is appended from now on is not meant.
+            let beyond = view.extent().last.next().unwrap_or(EntryId::MAX);
+            let bound = reader.bound_younger(&view, &|time| time.wall_ms < ms)?;
+            Ok(bound.unwrap_or_default().min(beyond))
+        })
+        .await
+    }
+
+    /// In a transaction, where the core cannot wait for it: finds what it has to know of the head of a stream before it
+    /// decides such a trim, to be asked for after so many entries of so many bytes.
+    pub(super) async fn find_head(&self, stream: &StreamName, rule: TrimRule, coming: (u64, u64)) -> Result<()> {
+        if !self.is_in_transaction() {
+            return Ok(());
         }
-        Err(Error::overloaded("the stream's list of trims and deletes"))
+        let stream = stream.clone();
+        loop {
+            let wanted = |reply| Command::HeadWanted { stream: stream.clone(), rule, coming, reply };
+            let Some(wanted) = self.ask(wanted).await? else { return Ok(()) };
+            let found = self.0.reader.head(&*self.view(&stream)?, &wanted);
+            self.send(Command::HeadFound { stream: wanted.stream, found })?;
+        }
     }
 
     /// Trims entry by entry, with a look at what groups have of each, and drops so many at most: an entry that stays does
@@ -243,78 +264,4 @@ fn trimmed_of(page: &Page, range: IdRange, reverse: bool, bound: EntryId) -> Opt
     let starts_below = range.first > EntryId::ZERO && range.first < bound || reverse && range.last < bound;
     let first = page.entries.first().filter(|_| !reverse).map_or(bound, |entry| entry.id);
     (asked && starts_below && first > range.first).then_some(bound.min(first))
-}
-
-/// That a trim drops whole logical nodes only.
-#[derive(Clone, Copy)]
-struct Nodes {
-    dropped_max: u64,
-    /// Entries of the stream.
-    length: u64,
-}
-
-/// A trim that was measured, and what goes by it.
-type Measured = Option<(PreparedTrim, Trimmed)>;
-
-/// Where a trim comes to, and what goes by it; `None` where nothing does.
-fn prepare_trim(reader: &Reader, view: &StreamView, to: TrimTo, nodes: Option<Nodes>) -> Result<Measured> {
-    let extent = view.extent();
-    let bound = match to {
-        TrimTo::BeforeId(id) => Some(id),
-        TrimTo::BeforeTime(ms) => reader.bound_younger(view, &|time| time.wall_ms < ms)?,
-        TrimTo::KeepEntries(count) => reader.bound_keeping(view, count, u64::MAX)?,
-        TrimTo::KeepBytes(bytes) => reader.bound_keeping(view, u64::MAX, bytes)?,
-    };
-    match (bound, nodes) {
-        (None, _) => Ok(None),
-        (Some(bound), None) => prepare_trim_before(reader, view, &extent, bound),
-        (Some(bound), Some(nodes)) => prepare_trim_of_nodes(reader, view, &extent, bound, nodes),
-    }
-}
-
-fn prepare_trim_of_nodes(
-    reader: &Reader,
-    view: &StreamView,
-    extent: &Extent,
-    bound: EntryId,
-    nodes: Nodes,
-) -> Result<Measured> {
-    let measured = prepare_trim_before(reader, view, extent, reader.node_at(view, bound)?)?;
-    if measured.as_ref().is_none_or(|(_, trimmed)| trimmed.entries <= nodes.dropped_max) {
-        return Ok(measured);
-    }
-    let kept_min = nodes.length.saturating_sub(nodes.dropped_max);
-    let Some(most) = reader.bound_keeping(view, kept_min, u64::MAX)? else { return Ok(None) };
-    prepare_trim_before(reader, view, extent, reader.node_at(view, most.min(bound))?)
-}
-
-/// What a trim before an id drops, of a stream as it was seen, without what is first afterwards; `None` where it drops
-/// nothing.
-pub(super) fn prepare_trim_before(
-    reader: &Reader,
-    view: &StreamView,
-    extent: &Extent,
-    bound: EntryId,
-) -> Result<Measured> {
-    let before = clamp(bound, extent);
-    if before <= extent.trimmed_before {
-        return Ok(None);
-    }
-    let measure = reader.measure_below(view, before)?;
-    if measure.entries == 0 {
-        return Ok(None);
-    }
-    let trim = PreparedTrim {
-        stream: view.number,
-        removals: extent.removals,
-        before,
-        ordinal: measure.ordinal,
-        bytes: measure.bytes,
-    };
-    Ok(Some((trim, Trimmed { entries: measure.entries, bytes: measure.bytes, first: None })))
-}
-
-/// A trim never reaches beyond the last entry: what comes later is not meant.
-fn clamp(bound: EntryId, extent: &Extent) -> EntryId {
-    bound.min(extent.last.next().unwrap_or(EntryId::MAX))
 }

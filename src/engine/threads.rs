@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, select_biased};
 
-use super::command::{Command, Job};
+use super::command::Command;
 use super::commit::Commit;
 use super::core::Core;
 use super::log_step::LogStep;
@@ -205,6 +205,13 @@ impl Runner {
             if !self.takes_commands() {
                 break;
             }
+            // What waited for a reader was there first.
+            if self.core.has_woken() {
+                self.take_events(now);
+                self.core.go_on(now);
+                any = true;
+                continue;
+            }
             let Ok(command) = self.commands.try_recv() else { break };
             let is_long = matches!(command, Command::Transact(_));
             self.handle(command, now);
@@ -225,12 +232,11 @@ impl Runner {
 
     fn submit_jobs(&mut self) {
         for job in self.core.take_jobs() {
-            let Job::FetchDeadLetters { group, .. } = &job;
-            let group = *group;
+            let refusal = job.refusal();
             let (reader, shared) = (Arc::clone(&self.reader), Arc::clone(&self.shared));
             if let Err(error) = self.pool.submit(Box::new(move || run_job(job, &reader, &shared))) {
                 let now = self.shared.clock.now();
-                self.core.handle(Command::DeadLetter { group, fetched: Err(error) }, now);
+                self.core.handle(refusal(error), now);
             }
         }
     }

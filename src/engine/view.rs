@@ -164,6 +164,15 @@ impl StreamView {
         self.wake();
     }
 
+    /// Adds durable blocks and publishes a trim, at once, and wakes readers.
+    pub(crate) fn show_trimmed(&self, blocks: &[BlockRef], files: &SealedFiles, before: EntryId) {
+        let mut state = self.state.write();
+        blocks.iter().for_each(|block| state.show(*block));
+        state.trim(files, before);
+        drop(state);
+        self.wake();
+    }
+
     /// To change several views at once.
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, ViewState> {
         self.state.write()

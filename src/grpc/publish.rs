@@ -40,6 +40,7 @@ impl Publisher {
             dedup_by_event_id: request.dedup_by_event_id,
             durability: durability("durability", request.durability)?,
             create_stream: request.create_stream,
+            trim: None,
         })
     }
 

@@ -137,7 +137,7 @@ impl PublishStream {
         self.entries.clear();
         check_into(&mut self.entries, plain::events(request))?;
         let (durability, create_stream) = (durability("durability", plain.durability)?, plain.create_stream);
-        let plain = Plain { stream: &stream, durability, create_stream };
+        let plain = Plain { stream: &stream, durability, create_stream, trim: None };
         self.engine.gather_plain(&mut self.gathered, plain, &mut self.entries)
     }
 

@@ -65,6 +65,7 @@ fn add_stats(figures: &mut Figures, stats: &Stats, health: &Health) {
         ("acknowledged_entries", "Entries acknowledged since start", stats.acknowledged),
         ("dead_lettered_entries", "Entries moved to dead letters since start", stats.dead_lettered),
         ("duplicate_publishes", "Publishes answered as duplicates since start", stats.duplicates),
+        ("trims_cut_short", "Trims since start that damage kept from dropping all that they should", stats.trims_short),
         ("cache_hits", "Blocks found in memory since start", stats.cache_hits),
         ("cache_misses", "Blocks read from disk since start", stats.cache_misses),
     ] {

@@ -239,7 +239,7 @@ impl Session {
             "type" => self.key_type(args),
             "keys" => self.keys(args),
             "scan" => self.scan(args),
-            "xadd" => self.add(args).await,
+            "xadd" => self.add(args, may_block).await,
             "xlen" => self.length(args).await,
             "xdel" => self.delete_entries(args).await,
             "xsetid" => self.set_last_id(args).await,

@@ -9,6 +9,7 @@
 
 mod dedup;
 mod deleted;
+mod head;
 mod once;
 mod rows;
 
@@ -17,10 +18,11 @@ use crate::error::{Error, Reason, Result};
 use crate::format::record::{
     EntriesDeleted, EventIdsRemembered, IdRun, LastIdSet, RequestRemembered, StreamCreated, Trimmed,
 };
-use crate::types::{EntryId, Expiry, IdRequest, StreamName, StreamNumber, StreamSettings};
+use crate::types::{EntryId, Expiry, IdRange, IdRequest, StreamName, StreamNumber, StreamSettings};
 
 pub use dedup::{Dedup, RememberedRequest};
 pub use deleted::DeletedIds;
+pub use head::{Cut, Detail, Found, Head, Keep, Piece, Planned, TrimRule, Wanted};
 pub use once::{Once, OnceInfo, OnceSettings};
 
 /// Where logical nodes end, in which approximate trims count: after so many entries, or so many bytes; zero for no such
@@ -77,6 +79,8 @@ pub struct Stream {
     pub once: Once,
     node_entries: u32,
     node_bytes: u64,
+    /// Where the logical node begins that is open; unknown after a start in the middle of it.
+    node_first: Option<EntryId>,
 }
 
 impl Stream {
@@ -101,6 +105,7 @@ impl Stream {
             once: Once::default(),
             node_entries: 0,
             node_bytes: 0,
+            node_first: None,
         }
     }
 
@@ -159,13 +164,18 @@ impl Stream {
     pub fn apply_entry(&mut self, id: EntryId, bytes: u32, nodes: NodeLimits) -> bool {
         debug_assert!(id > self.last, "S1: ids rise");
         let starts = self.node_entries == 0 || nodes.are_reached(self.node_entries, self.node_bytes);
+        self.count_in_node(id, bytes, starts);
+        self.apply_block(id, 1, u64::from(bytes));
+        starts
+    }
+
+    /// Counts an entry towards its logical node: also in replay, where a block says whether a node begins with it.
+    pub fn count_in_node(&mut self, id: EntryId, bytes: u32, starts: bool) {
         if starts {
-            (self.node_entries, self.node_bytes) = (0, 0);
+            (self.node_entries, self.node_bytes, self.node_first) = (0, 0, Some(id));
         }
         self.node_entries += 1;
         self.node_bytes += u64::from(bytes);
-        self.apply_block(id, 1, u64::from(bytes));
-        starts
     }
 
     /// Counts a block of appended entries, in replay.
@@ -184,6 +194,14 @@ impl Stream {
 
     /// Moves the lower bound up.
     pub fn apply_trim(&mut self, trimmed: &Trimmed) {
+        if trimmed.before > self.trimmed_before {
+            self.removals += 1;
+            self.go_on_trimming(trimmed);
+        }
+    }
+
+    /// Moves the lower bound up by a trim that is stored as one with the one before it.
+    pub fn go_on_trimming(&mut self, trimmed: &Trimmed) {
         if trimmed.before <= self.trimmed_before {
             return;
         }
@@ -191,7 +209,6 @@ impl Stream {
         self.trimmed_ordinal = trimmed.ordinal;
         self.bytes -= trimmed.bytes.min(self.bytes);
         self.deleted.forget_below(trimmed.before);
-        self.removals += 1;
         self.end_empty_node();
     }
 
@@ -207,11 +224,19 @@ impl Stream {
         self.end_empty_node();
     }
 
-    /// Where nothing is left, the next entry begins a node.
+    /// Where nothing is left of the open node, the next entry begins another.
     fn end_empty_node(&mut self) {
-        if self.length() == 0 {
-            (self.node_entries, self.node_bytes) = (0, 0);
+        if self.length() == 0 || self.is_node_empty() {
+            (self.node_entries, self.node_bytes, self.node_first) = (0, 0, None);
         }
+    }
+
+    /// Whether every entry of the open node was deleted.
+    fn is_node_empty(&self) -> bool {
+        let Some(first) = self.node_first.filter(|_| !self.deleted.is_empty()) else { return false };
+        let begin = self.appended.saturating_sub(u64::from(self.node_entries)).max(self.trimmed_ordinal);
+        let range = IdRange { first: first.max(self.trimmed_before), last: EntryId::MAX };
+        self.deleted.contains(self.last) && self.deleted.measure(range).0 >= self.appended - begin
     }
 
     /// Remembers a producer's request.

@@ -62,6 +62,7 @@ impl Stream {
             once: Once::default(),
             node_entries: row.node_entries,
             node_bytes: row.node_bytes,
+            node_first: None,
         }
     }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::format::record::DeletedEntry;
 use crate::types::ProducerId;
 
-fn stream() -> Stream {
+pub(super) fn stream() -> Stream {
     Stream::create(&StreamCreated {
         stream: StreamNumber(1),
         name: StreamName::parse("s").expect("valid"),

@@ -8,8 +8,8 @@ use futures::future::join_all;
 use synapse::clock::ManualClock;
 use synapse::engine::stepped::Stepped;
 use synapse::engine::{
-    Acknowledge, CreateGroup, Engine, EngineOptions, Holder, Publish, Pull, Read, StartAt, TransactionRoom, Trim,
-    TrimTo, Trimmed,
+    Acknowledge, CreateGroup, Engine, EngineOptions, Holder, Publish, PublishTrim, Pull, Read, StartAt,
+    TransactionRoom, Trim, TrimTo, Trimmed,
 };
 use synapse::error::Result;
 use synapse::faults::Faults;
@@ -190,6 +190,8 @@ pub(crate) struct Record {
     removed: BTreeMap<&'static str, BTreeSet<EntryId>>,
     /// Ids that an unanswered trim or delete may have removed.
     maybe_removed: BTreeMap<&'static str, BTreeSet<EntryId>>,
+    /// The number of an event whose publish got no answer, and what is gone where it is there.
+    unanswered_trim: Option<(u64, BTreeSet<EntryId>)>,
     /// A transaction that got no answer.
     unanswered_transaction: Option<Transacted>,
     acknowledged: BTreeSet<EntryId>,
@@ -225,6 +227,13 @@ impl Record {
             let extra: Vec<u64> =
                 stored.iter().filter(|(id, _)| !published.contains_key(id)).map(|(_, n)| *n).collect();
             self.check_extra(stream, &extra)?;
+        }
+        if let Some((number, gone)) = &self.unanswered_trim {
+            let stored = dump.0.get("b").unwrap_or(&nothing);
+            let is_there = stored.values().any(|stored| stored == number);
+            if let Some(id) = gone.iter().find(|id| stored.contains_key(id) == is_there) {
+                return Err(format!("b: event {number} is there: {is_there}, and so is {id}, which goes with it"));
+            }
         }
         self.is_transaction_there(dump).map(|_| ())
     }
@@ -348,6 +357,10 @@ fn work(world: &mut World, record: &mut Record, seed: u64) -> Result<()> {
             1 | 3 => consume(world, record, 1 + below(5) as usize)?,
             2 => remove_one(world, record, below(8) as usize)?,
             4 if below(2) == 0 => trim(world, record, 5 + below(10))?,
+            4 => {
+                next += 1;
+                add_and_trim(world, record, next - 1, 5 + below(10))?;
+            }
             _ => {}
         }
         if round % 4 == 2 {
@@ -471,6 +484,37 @@ fn trim(world: &mut World, record: &mut Record, keep: u64) -> Result<()> {
     already.extend(&gone);
     record.maybe_removed.insert("b", already.clone());
     Ok(())
+}
+
+/// Publishes, and drops the oldest entries by the same request.
+fn add_and_trim(world: &mut World, record: &mut Record, added: u64, keep: u64) -> Result<()> {
+    let removed = record.removed.entry("b").or_default();
+    let there: Vec<EntryId> = record
+        .published
+        .get("b")
+        .into_iter()
+        .flat_map(BTreeMap::keys)
+        .filter(|id| !removed.contains(id))
+        .copied()
+        .collect();
+    let gone: BTreeSet<EntryId> = there.iter().take((there.len() + 1).saturating_sub(keep as usize)).copied().collect();
+    let engine = world.stepped.engine().clone();
+    let trim = Some(PublishTrim { to: TrimTo::KeepEntries(keep), nodes: None });
+    let request = Publish { trim, ..Publish::new(name("b"), vec![event(added, 100)]) };
+    match world.stepped.run(engine.publish(request)) {
+        Ok(published) => {
+            record.published.entry("b").or_default().insert(published.first, added);
+            removed.extend(&gone);
+            record.maybe_removed.insert("b", removed.clone());
+            Ok(())
+        }
+        Err(error) => {
+            record.unanswered.push(("b", vec![added]));
+            record.maybe_removed.entry("b").or_default().extend(&gone);
+            record.unanswered_trim = Some((added, gone));
+            Err(error)
+        }
+    }
 }
 
 fn name(stream: &str) -> StreamName {

@@ -289,7 +289,9 @@ fn one_state(engine: &Engine, before: u64) {
     assert!(a.len() == b.len() || a.len() == b.len() + 1, "{} of the one, {} of the other", a.len(), b.len());
     let appended = wait(engine.stream(&stream("short"))).expect("is there").appended;
     assert!(appended == b.len() as u64 * 200 || appended + 200 == b.len() as u64 * 200, "{appended}");
-    assert_eq!(all("short").len() as u64, wait(engine.stream(&stream("short"))).expect("is there").length);
+    // Retention goes on here: once it did what was to be done, nothing changes any more.
+    let is_as_long = || all("short").len() as u64 == wait(engine.stream(&stream("short"))).expect("is there").length;
+    assert!(is_as_long() || is_as_long(), "what can be read is as much as the stream tells");
     let of = wait(engine.group(&stream("a"), &group("g"))).expect("is there");
     assert_eq!(of.undelivered + of.pending + of.acknowledged, a.len() as u64, "{of:?}");
 }

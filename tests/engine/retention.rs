@@ -1,8 +1,9 @@
 //! Retention: streams are trimmed to exactly what they are to keep, by themselves.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use synapse::engine::{Acknowledge, CreateGroup, Holder, Pull, StartAt};
+use synapse::engine::{Acknowledge, CreateGroup, Holder, Pull, StartAt, Trim, TrimTo};
 use synapse::types::{EntryId, GroupSettings, IdRange, Retention, StreamSettings};
 
 use crate::{Fixture, consumer, events, group, stream, wait};
@@ -94,4 +95,62 @@ fn streams_drop_what_every_group_has_acknowledged_and_nothing_else() {
         assert_eq!(wait(fixture.engine.acknowledge(ack)).expect("acknowledges").done, count as u64 - 10);
     }
     settles_at(&fixture, "s", 150);
+}
+
+#[test]
+fn trims_and_retention_come_to_an_end_under_load() {
+    let fixture = Fixture::new();
+    keep(&fixture, "kept", Retention { entries_max: Some(100), ..Retention::default() });
+    keep(&fixture, "trimmed", Retention::default());
+    let over = AtomicBool::new(false);
+    let first = |name: &str| wait(fixture.engine.stream(&stream(name))).expect("is there").first;
+    std::thread::scope(|scope| {
+        let _ends = SetAtEnd(&over);
+        for name in ["kept", "trimmed", "trimmed"] {
+            let (fixture, over) = (&fixture, &over);
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    wait(fixture.engine.publish(events(name, 0..20))).expect("publishes");
+                }
+            });
+        }
+        let until = Instant::now() + Duration::from_secs(20);
+        let trims = [TrimTo::KeepEntries(50), TrimTo::KeepBytes(2_000), TrimTo::KeepEntries(0)];
+        let trimming: Vec<_> = (0..4)
+            .map(|thread| {
+                let fixture = &fixture;
+                scope.spawn(move || {
+                    for n in 0..60 {
+                        let to = trims[(thread + n) % trims.len()];
+                        wait(fixture.engine.trim(Trim { stream: stream("trimmed"), to, dry_run: false }))
+                            .expect("trims");
+                        let last = wait(fixture.engine.stream_counts(&stream("trimmed"))).expect("is there").last;
+                        wait(fixture.engine.delete_entries(&stream("trimmed"), vec![last])).expect("deletes");
+                        let to = TrimTo::BeforeId(last);
+                        wait(fixture.engine.trim(Trim { stream: stream("trimmed"), to, dry_run: false }))
+                            .expect("trims");
+                    }
+                })
+            })
+            .collect();
+        trimming.into_iter().for_each(|thread| thread.join().expect("all of them end"));
+        // Retention goes on twice while others publish.
+        for _ in 0..2 {
+            let before = first("kept");
+            while first("kept") == before {
+                assert!(Instant::now() < until, "nothing goes");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    });
+    settles_at(&fixture, "kept", 100);
+}
+
+/// Says that it is over, also where the test fails.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -73,6 +73,8 @@ pub(crate) struct PublishOp {
     pub(crate) fields: bool,
     pub(crate) size: u16,
     pub(crate) keys: u8,
+    /// What the stream drops in the same commit.
+    pub(crate) trim: Option<TrimOp>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -339,7 +341,9 @@ fn op(r: &mut Random) -> Op {
             force: r.chance(30),
         },
         480..640 => Op::Settle { s, g, which: which(r), who: who(r), action: action(r) },
-        640..650 => Op::AckAndPublish { s, g, which: which(r), to: stream(r), publish: publish(r) },
+        640..650 => {
+            Op::AckAndPublish { s, g, which: which(r), to: stream(r), publish: PublishOp { trim: None, ..publish(r) } }
+        }
         650..700 => {
             let (reverse, strict) = (r.chance(40), r.chance(20));
             let bytes_max = r.one(&[1, 500, 60_000]);
@@ -443,6 +447,8 @@ fn publish(r: &mut Random) -> PublishOp {
         fields: r.chance(15),
         size: r.one(&[1, 20, 60, 300]),
         keys: r.below(5) as u8,
+        // One before a time is for a reader to find.
+        trim: r.chance(15).then(|| trim(r)).filter(|to| !matches!(to, TrimOp::BeforeTime(_))),
     }
 }
 

@@ -230,6 +230,7 @@ impl World {
         let producer = op.producer.map(|(p, sequence)| (format!("p{p}"), u64::from(sequence)));
         let by_event_id = op.event_ids.is_some_and(|(_, asked)| asked);
         let entry = |c: &Content| synapse::format::event::stored_as(c.kind, c.bytes.clone());
+        let trim = op.trim.map(|to| self.trim_to(s, to));
         let publish = Publish {
             ids,
             expected,
@@ -240,9 +241,10 @@ impl World {
             once: op.once.map(|(producer, name)| OnceName { producer: vec![producer], name: vec![b'n', name] }),
             dedup_by_event_id: by_event_id,
             create_stream: op.create,
+            trim: trim.map(|to| PublishTrim { to, nodes: None }),
             ..Publish::new(name(s), contents.iter().map(entry).collect())
         };
-        (Request { contents, ids, expected, producer, once: op.once, by_event_id }, publish)
+        (Request { contents, ids, expected, producer, once: op.once, by_event_id, trim }, publish)
     }
 
     /// Publishes in the model.

@@ -110,6 +110,7 @@ pub(crate) struct Request {
     pub(crate) producer: Option<(String, u64)>,
     pub(crate) once: Option<(u8, u8)>,
     pub(crate) by_event_id: bool,
+    pub(crate) trim: Option<TrimTo>,
 }
 
 impl Request {
@@ -348,6 +349,9 @@ impl Stream {
         }
         if let Some(once) = request.once {
             self.once.remember(once, ids[0]);
+        }
+        if let Some(before) = request.trim.and_then(|to| self.plan_trim(to).1) {
+            self.trimmed_before = before;
         }
         if let Some((producer, sequence)) = &request.producer {
             let seen = self.producers.entry(producer.clone()).or_default();

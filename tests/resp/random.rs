@@ -13,6 +13,7 @@ mod value;
 
 use crate::servers::{Redis, Synapse};
 use crate::shrink::shrink;
+pub(crate) use generate::Random;
 use sides::Sides;
 
 /// Commands of one client, one after the other.

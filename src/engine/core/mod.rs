@@ -13,6 +13,7 @@ mod deliver;
 mod expiry;
 mod files;
 mod groups;
+mod heads;
 mod last_id;
 mod once;
 mod publish;
@@ -46,6 +47,7 @@ use crate::types::{
 
 pub(crate) use checkpoint::FrozenState;
 pub(crate) use deliver::Waiter;
+pub(crate) use heads::{keep, rule};
 
 /// A stream with what the core keeps beside its state.
 pub(crate) struct StreamSlot {
@@ -56,6 +58,8 @@ pub(crate) struct StreamSlot {
     pub(crate) visible: EntryId,
     /// The last commit with an effect on it.
     pub(crate) dirty: u64,
+    /// What is known of its oldest entries, where it is trimmed.
+    pub(crate) head: Option<Box<heads::HeadSlot>>,
 }
 
 /// A group with what the core keeps beside its state.
@@ -140,6 +144,11 @@ pub(crate) struct Core {
     since_capture: u64,
     /// A captured state that goes with the next commit.
     captured: Option<CapturedState>,
+    /// Pieces of all head windows, and the streams that have one, in the order in which they got it.
+    head_pieces: usize,
+    head_order: VecDeque<StreamNumber>,
+    /// Commands that waited for more of a stream's head, and can go on.
+    woken: VecDeque<heads::Waiting>,
     /// The transaction that runs.
     together: Option<transaction::Together>,
     /// How engine time follows from the boot clock, as far as the log knows.
@@ -177,6 +186,9 @@ impl Core {
             stopped: false,
             since_capture: 0,
             captured: None,
+            head_pieces: 0,
+            head_order: VecDeque::new(),
+            woken: VecDeque::new(),
             together: None,
             engine_clock: None,
             wall_ahead_ms: None,
@@ -228,7 +240,9 @@ impl Core {
             Command::OnceInfo { name, reply } => self.once_info(&name, reply, now),
             Command::SetExpiry { name, to, reply } => self.set_expiry(&name, to, reply, now),
             Command::DeleteStream { name, reply } => self.delete_stream(&name, reply),
-            Command::Trim { trim, reply } => self.trim(&trim, reply),
+            Command::Trim { asked, reply } => self.trim(asked, reply),
+            Command::HeadWanted { stream, rule, coming, reply } => self.head_wanted(&stream, &rule, coming, reply),
+            Command::HeadFound { stream, found } => self.head_found(stream, found),
             Command::TrimSingly { trim, reply } => self.trim_singly(&trim, reply),
             Command::Retained { reply } => self.retained(reply),
             Command::DeleteEntries { stream, entries, reply } => self.delete_entries(stream, entries, reply),
@@ -369,6 +383,8 @@ impl Core {
             slot.waiters.clear();
             slot.letter_replies.clear();
         }
+        self.woken.clear();
+        self.streams.values_mut().filter_map(|slot| slot.head.as_mut()).for_each(|head| drop(head.take_waiting()));
         if self.draining {
             self.stopped = true;
         }
@@ -572,6 +588,9 @@ impl Core {
             }
             slot.letter_replies.clear();
         }
+        // What waits for more of a stream's head is refused when it goes on.
+        let heads = self.streams.values_mut().filter_map(|slot| slot.head.as_mut());
+        self.woken.extend(heads.flat_map(|head| head.take_waiting()));
         self.shared.stopped.lock().push(Box::new(move || reply.send(Ok(()))));
     }
 

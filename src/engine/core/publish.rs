@@ -1,12 +1,14 @@
 //! Publishing: plan without changing anything, then append.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::heads::{Lack, Waiting, rule, unprepared};
 use super::{Admit, Core};
 use crate::clock::Now;
 use crate::engine::api::{Expected, OnceName, Publish, Published};
 use crate::engine::command::{PreparedPublish, Run, RunPublished};
-use crate::engine::commit::{BlockEntryParts, Show};
+use crate::engine::commit::{BlockEntryParts, Show, trim_cost};
 use crate::engine::reply::Reply;
 use crate::engine::view::StreamView;
 use crate::error::{Error, Reason, Result};
@@ -15,7 +17,7 @@ use crate::format::event::EventView;
 use crate::format::record::{CursorMoved, EventIdsRemembered, IdRun, OnceRemembered, RequestRemembered, StreamCreated};
 use crate::limits;
 use crate::storage::block_cost;
-use crate::stream::Stream;
+use crate::stream::{Piece, Stream, TrimRule};
 use crate::types::{
     Durability, EntryId, EntryKind, GroupNumber, IdRequest, NewEntry, StreamName, StreamNumber, StreamSettings,
 };
@@ -41,6 +43,37 @@ pub(super) struct AppendPlan {
     pub(super) cost: u64,
 }
 
+/// Requests that are taken one after the other, and answered together.
+pub(crate) struct PublishTask {
+    runs: VecDeque<Run>,
+    results: Vec<RunPublished>,
+    observed: u64,
+    reply: Reply<Vec<RunPublished>>,
+}
+
+/// What a trim that goes with a publish has to wait for.
+struct Waits {
+    stream: StreamNumber,
+    rule: TrimRule,
+    lack: Lack,
+}
+
+/// What is decided about a publish.
+enum Decided {
+    Plan(PublishPlan),
+    /// More has to be known before.
+    Waits(Waits),
+}
+
+/// What came of a run.
+enum Ran {
+    Done(RunPublished),
+    /// Its requests are to be taken one by one.
+    Apart(Run),
+    /// Nothing, as yet.
+    Waits(Run, Waits),
+}
+
 impl AppendPlan {
     /// Where other plans of the same command make streams first, this one's gets a later number.
     pub(super) fn shift_new_stream(&mut self, made_before: u64) -> bool {
@@ -54,55 +87,104 @@ impl AppendPlan {
 
 impl Core {
     pub(super) fn publish_each(&mut self, runs: Vec<Run>, reply: Reply<Vec<RunPublished>>, now: Now) {
-        if runs.len() > 1 || runs.iter().any(|run| run.requests() > 1) {
-            self.begin_commit_for(runs.iter().map(|run| self.run_cost_max(run)).sum());
+        let results = Vec::with_capacity(runs.len());
+        self.go_on_publishing(PublishTask { runs: runs.into(), results, observed: 0, reply }, now);
+    }
+
+    /// Takes one run after the other, up to one that has to wait.
+    pub(super) fn go_on_publishing(&mut self, mut task: PublishTask, now: Now) {
+        if task.runs.len() > 1 || task.runs.iter().any(|run| run.requests() > 1) {
+            self.begin_commit_for(task.runs.iter().map(|run| self.run_cost_max(run)).sum());
         }
-        let mut results = Vec::with_capacity(runs.len());
-        let mut observed = 0;
-        for run in runs {
-            results.push(self.publish_run(run, now, &mut observed));
+        while let Some(run) = task.runs.pop_front() {
+            match self.publish_run(run, now, &mut task.observed) {
+                Ran::Done(answer) => task.results.push(answer),
+                Ran::Apart(run) => {
+                    let apart: Vec<PreparedPublish> = run.split().collect();
+                    apart.into_iter().rev().for_each(|request| task.runs.push_front(Run::one(request)));
+                }
+                Ran::Waits(run, waits) => {
+                    task.runs.push_front(run);
+                    return self.let_wait(waits.stream, &waits.rule, waits.lack, Waiting::Publish(task));
+                }
+            }
         }
         // The last commit that any of them is in, or looked at, is the last of all to become durable.
-        self.answer_observed(reply, Ok(results), observed);
+        self.answer_observed(task.reply, Ok(task.results), task.observed);
+    }
+
+    /// Refuses what is left of it.
+    pub(super) fn refuse_publishing(&mut self, mut task: PublishTask, error: &Error) {
+        for run in task.runs {
+            task.results.push(RunPublished::Each(vec![Err(error.clone()); run.requests()]));
+        }
+        let observed = self.last_effect();
+        self.answer_observed(task.reply, Ok(task.results), observed);
     }
 
     /// Appends requests as one where that is what they come to one by one.
-    fn publish_run(&mut self, run: Run, now: Now, observed: &mut u64) -> RunPublished {
+    fn publish_run(&mut self, run: Run, now: Now, observed: &mut u64) -> Ran {
         if run.requests() == 1 {
-            return RunPublished::One(self.publish(run.publish, now, observed));
+            return match self.decide(&run.publish, now, observed) {
+                Ok(Decided::Waits(waits)) => Ran::Waits(run, waits),
+                Ok(Decided::Plan(plan)) => Ran::Done(RunPublished::One(Ok(self.carry_out(plan, run.publish, now)))),
+                Err(error) => Ran::Done(RunPublished::One(Err(error))),
+            };
         }
         let known = self.names.get(&run.publish.request.stream).and_then(|n| self.streams.get(n));
         // An event may be a duplicate of one in a request before it, though not of one in its own.
         let alike = known.is_none_or(|slot| !slot.stream.settings.dedup.by_event_id);
-        if alike && let Ok(PublishPlan::Append(plan)) = self.decide(&run.publish, now, observed) {
-            let first = self.apply_publish(plan, run.publish, now).first;
-            return RunPublished::Joined { first, counts: run.counts };
+        if !alike {
+            return Ran::Apart(run);
         }
-        RunPublished::Each(run.split().map(|request| self.publish(request, now, observed)).collect())
+        match self.decide(&run.publish, now, observed) {
+            Ok(Decided::Plan(PublishPlan::Append(plan))) => {
+                let (stream, trim) = (plan.stream, run.publish.request.trim);
+                let first = self.apply_publish(plan, run.publish, now).first;
+                self.trim_published(stream, trim, run.counts.len());
+                Ran::Done(RunPublished::Joined { first, counts: run.counts })
+            }
+            Ok(Decided::Waits(waits)) => Ran::Waits(run, waits),
+            Ok(Decided::Plan(PublishPlan::Duplicate(_))) | Err(_) => Ran::Apart(run),
+        }
     }
 
-    fn publish(&mut self, request: PreparedPublish, now: Now, observed: &mut u64) -> Result<Published> {
-        match self.decide(&request, now, observed)? {
+    fn carry_out(&mut self, plan: PublishPlan, request: PreparedPublish, now: Now) -> Published {
+        match plan {
             PublishPlan::Duplicate(published) => {
                 self.count_once_duplicate(&request);
                 self.count(|c| &c.duplicates, u64::from(published.count));
-                Ok(published)
+                published
             }
-            PublishPlan::Append(plan) => Ok(self.apply_publish(plan, request, now)),
+            PublishPlan::Append(plan) => {
+                let (stream, trim) = (plan.stream, request.request.trim);
+                let published = self.apply_publish(plan, request, now);
+                self.trim_published(stream, trim, 1);
+                published
+            }
         }
     }
 
     /// Plans a publish and admits it; notes the commit that its answer has to wait for.
-    fn decide(&mut self, request: &PreparedPublish, now: Now, observed: &mut u64) -> Result<PublishPlan> {
+    fn decide(&mut self, request: &PreparedPublish, now: Now, observed: &mut u64) -> Result<Decided> {
         self.check_open()?;
         let looked_at = self.names.get(&request.request.stream).and_then(|n| self.streams.get(n)).map(|s| s.dirty);
         *observed = (*observed).max(looked_at.unwrap_or_else(|| self.last_effect()));
         let plan = self.plan_publish(request, now)?;
         if let PublishPlan::Append(plan) = &plan {
+            if let Some(trim) = request.request.trim {
+                let (stream, rule) = (plan.stream, rule(trim));
+                let coming = (u64::from(plan.ids.count), request.bytes as u64);
+                match self.plan_trim(stream, &rule, coming) {
+                    Err(_) if self.together.is_some() => return Err(unprepared()),
+                    Err(lack) => return Ok(Decided::Waits(Waits { stream, rule, lack })),
+                    Ok(_) => {}
+                }
+            }
             self.admit(plan.cost, Admit::Growing)?;
             *observed = self.commit_number();
         }
-        Ok(plan)
+        Ok(Decided::Plan(plan))
     }
 
     pub(super) fn commit_number(&self) -> u64 {
@@ -171,6 +253,9 @@ impl Core {
     pub(super) fn apply_publish(&mut self, plan: AppendPlan, prepared: PreparedPublish, now: Now) -> Published {
         if let Some(record) = plan.create {
             self.apply_stream_created(record);
+            if prepared.request.trim.is_some() {
+                self.begin_head(plan.stream);
+            }
         }
         let request = prepared.request;
         let Fresh { entries, each, remembered } = match plan.events {
@@ -197,6 +282,8 @@ impl Core {
         let Some(slot) = self.streams.get_mut(&stream) else { return };
         let total: usize = entries.iter().map(|e| e.bytes.len()).sum();
         let mut bytes_ahead = total + entries.len() * ENTRY_HEAD_BYTES;
+        let pieces = slot.head.as_ref().map_or(0, |head| head.pieces());
+        slot.head.iter_mut().for_each(|head| head.bound());
         for (id, entry) in ids.ids().zip(entries) {
             let ordinal = slot.stream.appended;
             let node_start = slot.stream.apply_entry(id, entry.bytes.len() as u32, nodes);
@@ -210,7 +297,11 @@ impl Core {
             };
             self.commit.push_entry(&slot.view, &parts, now, bytes_ahead);
             bytes_ahead -= entry.bytes.len() + ENTRY_HEAD_BYTES;
+            if let Some(head) = &mut slot.head {
+                head.push(Piece::entry(id, ordinal, entry.bytes.len() as u32, node_start));
+            }
         }
+        self.head_pieces = self.head_pieces + slot.head.as_ref().map_or(0, |head| head.pieces()) - pieces;
         slot.dirty = self.number;
         self.count(|c| &c.appended_entries, entries.len() as u64);
         self.count(|c| &c.appended_bytes, total as u64);
@@ -243,7 +334,7 @@ impl Core {
     fn run_cost_max(&self, run: &Run) -> u64 {
         let request = &run.publish.request;
         let passed = self.names.get(&request.stream).map_or(0, |stream| self.passed_cost(*stream));
-        let made = request.stream.as_str().len() as u64 + NEW_STREAM_COST;
+        let made = request.stream.as_str().len() as u64 + NEW_STREAM_COST + trim_cost();
         // Event ids are part of the entries' bytes.
         let of = |entries: usize, bytes: usize| {
             append_cost(entries, bytes) + (bytes + entries * REMEMBERED_COST) as u64 + passed + made
@@ -444,7 +535,8 @@ fn publish_cost(
     let remembered: usize = events.map_or(0, |e| e.iter().map(|(id, _)| id_bytes(id) + REMEMBERED_COST).sum());
     let create = create.map_or(0, |c| c.name.as_str().len() + NEW_STREAM_COST as usize);
     let once = once_cost(prepared);
-    append_cost(prepared.request.entries.len(), prepared.bytes) + (remembered + create + once) as u64
+    let trim = if prepared.request.trim.is_some() { trim_cost() } else { 0 };
+    append_cost(prepared.request.entries.len(), prepared.bytes) + (remembered + create + once) as u64 + trim
 }
 
 /// What the name of a request takes that is to be appended once.

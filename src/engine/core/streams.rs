@@ -5,13 +5,12 @@ use std::sync::Arc;
 use super::{Admit, Core, StreamSlot};
 use crate::clock::Now;
 use crate::engine::api::StreamInfo;
-use crate::engine::command::PreparedTrim;
 use crate::engine::commit::Show;
 use crate::engine::reply::Reply;
 use crate::engine::retention::Retained;
 use crate::engine::view::StreamView;
 use crate::error::{Error, Reason, Result};
-use crate::format::record::{DeletedEntry, EntriesDeleted, StreamDeleted, StreamRenamed, StreamUpdated, Trimmed};
+use crate::format::record::{DeletedEntry, EntriesDeleted, StreamDeleted, StreamRenamed, StreamUpdated};
 use crate::stream::Stream;
 use crate::types::{EntryId, Retention, StreamName, StreamNumber, StreamSettings};
 
@@ -28,12 +27,14 @@ impl Core {
         self.names.insert(stream.name.clone(), stream.number);
         let visible = stream.last;
         let number = stream.number;
-        self.streams.insert(number, StreamSlot { stream, view, groups: Default::default(), visible, dirty: 0 });
+        self.streams
+            .insert(number, StreamSlot { stream, view, groups: Default::default(), visible, dirty: 0, head: None });
     }
 
     /// Takes a stream and its groups out of the maps; in replay, too.
     pub(crate) fn forget_stream(&mut self, number: StreamNumber) -> Option<StreamSlot> {
-        let slot = self.streams.remove(&number)?;
+        let mut slot = self.streams.remove(&number)?;
+        self.forget_head(&mut slot);
         self.names.remove(&slot.stream.name);
         self.forget_expiry(&slot.stream);
         for group in slot.groups.values() {
@@ -151,6 +152,7 @@ impl Core {
 
     pub(super) fn apply_stream_deleted(&mut self, number: StreamNumber) {
         self.record(StreamDeleted { stream: number }, Some(number));
+        self.commit.forget_trim(number);
         if let Some(slot) = self.forget_stream(number) {
             self.commit.show(Show::Deleted(slot.view));
         }
@@ -194,44 +196,43 @@ impl Core {
         Some(Arc::clone(&slot.view))
     }
 
-    pub(super) fn trim(&mut self, trim: &PreparedTrim, reply: Reply<bool>) {
-        let result = self.try_trim(trim);
-        self.answer_or_refuse(reply, result);
-    }
-
-    /// Whether the measure still held; where not, nothing was done.
-    fn try_trim(&mut self, trim: &PreparedTrim) -> Result<bool> {
-        self.check_open()?;
-        let slot = self.streams.get(&trim.stream).ok_or_else(|| Error::stream_not_found("(deleted meanwhile)"))?;
-        if slot.stream.removals != trim.removals {
-            return Ok(false);
-        }
-        let view = Arc::clone(&slot.view);
-        self.admit(ADMIN_COST, Admit::Shrinking)?;
-        let record = Trimmed { stream: trim.stream, before: trim.before, ordinal: trim.ordinal, bytes: trim.bytes };
-        self.change_stream(trim.stream, |stream| stream.apply_trim(&record));
-        self.commit.show(Show::Trimmed(view, trim.before));
-        self.record(record, Some(trim.stream));
-        Ok(true)
-    }
-
-    /// The streams that are not to keep everything, by number, once all that they rest on is durable.
+    /// The streams that keep more than they are to, as far as that can be told without a look at their entries, by
+    /// number, once all that they rest on is durable.
     pub(super) fn retained(&mut self, reply: Reply<Vec<Retained>>) {
         let limited = self.streams.values().filter(|slot| slot.stream.settings.retention != Retention::default());
-        let mut found: Vec<Retained> = limited.map(|slot| self.describe_retained(slot)).collect();
+        let mut found: Vec<Retained> = limited.filter_map(|slot| self.describe_retained(slot)).collect();
         found.sort_unstable_by_key(|retained| retained.view.number);
         let observed = self.last_effect();
         self.answer_observed(reply, Ok(found), observed);
     }
 
-    fn describe_retained(&self, slot: &StreamSlot) -> Retained {
+    fn describe_retained(&self, slot: &StreamSlot) -> Option<Retained> {
+        let retention = slot.stream.settings.retention.clone();
+        let first = self.first_unacknowledged(slot).filter(|_| retention.until_acknowledged);
+        let is_over = match first {
+            Some(first) => first > slot.stream.trimmed_before,
+            None => {
+                let entries = retention.entries_max.is_some_and(|max| slot.stream.length() > max);
+                let bytes = retention.bytes_max.is_some_and(|max| slot.stream.bytes > max);
+                entries || bytes || retention.age_max_ms.is_some()
+            }
+        };
+        let unacknowledged = first.is_some();
+        (is_over && slot.stream.length() > 0).then(|| Retained {
+            view: Arc::clone(&slot.view),
+            retention,
+            unacknowledged,
+        })
+    }
+
+    /// The first id that some group has not acknowledged; `None` without a group.
+    pub(super) fn first_unacknowledged(&self, slot: &StreamSlot) -> Option<EntryId> {
         let groups = slot.groups.values().filter_map(|number| self.groups.get(number)).map(|slot| &slot.group);
         let unacknowledged = groups.map(|group| {
             let undelivered = group.cursor.next().unwrap_or(EntryId::MAX);
             group.pending.first().map_or(undelivered, |pending| pending.min(undelivered))
         });
-        let (view, retention) = (Arc::clone(&slot.view), slot.stream.settings.retention.clone());
-        Retained { view, retention, unacknowledged: unacknowledged.min() }
+        unacknowledged.min()
     }
 
     pub(super) fn delete_entries(&mut self, stream: StreamNumber, entries: Vec<DeletedEntry>, reply: Reply<u64>) {

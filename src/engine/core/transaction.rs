@@ -24,11 +24,14 @@ const UNASKED_PART: u64 = 4;
 /// What is asked for of a commit beyond what it takes then, by its last commands: bounds are from above.
 const SPARE_BYTES: u64 = 2 * ADMIN_COST + 4096;
 
+/// What tells whether a stream changed: entries ever appended, removals, trim point.
+type Seen = (u64, u64, EntryId);
+
 /// A transaction that runs.
 #[derive(Default)]
 pub(super) struct Together {
-    /// What it sees of streams, with the entries ever appended and the removals for which that holds.
-    views: HashMap<StreamNumber, (u64, u64, Arc<StreamView>)>,
+    /// What it sees of streams, and when that was so.
+    views: HashMap<StreamNumber, (Seen, Arc<StreamView>)>,
     /// Groups in which somebody else may be served afterwards.
     postponed: BTreeSet<GroupNumber>,
 }
@@ -93,16 +96,16 @@ impl Core {
     /// What whoever asks now may see of a stream: what is durable, and in a transaction everything.
     pub(super) fn readable(&mut self, number: StreamNumber) -> Arc<StreamView> {
         let slot = &self.streams[&number];
-        let (appended, removals) = (slot.stream.appended, slot.stream.removals);
+        let seen = (slot.stream.appended, slot.stream.removals, slot.stream.trimmed_before);
         let Some(together) = self.together.as_ref().filter(|_| slot.dirty > self.durable) else {
             return Arc::clone(&slot.view);
         };
-        if let Some((_, _, view)) = together.views.get(&number).filter(|(a, r, _)| (*a, *r) == (appended, removals)) {
+        if let Some((_, view)) = together.views.get(&number).filter(|(of, _)| *of == seen) {
             return Arc::clone(view);
         }
         let view = self.look_ahead(slot);
         if let Some(together) = &mut self.together {
-            together.views.insert(number, (appended, removals, Arc::clone(&view)));
+            together.views.insert(number, (seen, Arc::clone(&view)));
         }
         view
     }

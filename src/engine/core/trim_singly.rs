@@ -4,13 +4,10 @@
 //! what the stream and its groups are at that moment. Whatever goes from the head on goes as a trim; entries behind one
 //! that stays are deleted singly, though the stream does not tell of that as it does of other deletes.
 
-use std::sync::Arc;
-
 use super::streams::ADMIN_COST;
 use super::{Admit, Core, StreamSlot};
 use crate::engine::api::{References, TrimTo};
 use crate::engine::command::{SingleTrim, SingleTrimmed};
-use crate::engine::commit::Show;
 use crate::engine::reply::Reply;
 use crate::error::{Error, Result};
 use crate::format::record::{DeletedEntry, LastIdSet, SettledAs, Trimmed};
@@ -113,14 +110,12 @@ impl Core {
 
     /// Drops the first entries of a stream. Room was admitted.
     fn trim_head(&mut self, stream: StreamNumber, head: &[Candidate]) {
-        let (Some(last), Some(slot)) = (head.last(), self.streams.get(&stream)) else { return };
-        let view = Arc::clone(&slot.view);
+        let Some(last) = head.last() else { return };
         let before = last.id.next().unwrap_or(EntryId::MAX);
         let bytes = head.iter().map(|candidate| u64::from(candidate.size)).sum();
         let record = Trimmed { stream, before, ordinal: last.ordinal + 1, bytes };
-        self.change_stream(stream, |stream| stream.apply_trim(&record));
-        self.commit.show(Show::Trimmed(view, before));
-        self.record(record, Some(stream));
+        self.apply_trimmed(&record);
+        self.commit.require_sync();
     }
 
     /// Deletes entries singly; the stream tells the same greatest deleted id as before. Room was admitted.

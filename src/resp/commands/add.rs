@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::once::Once;
 use super::remove::policy;
 use crate::access::Permission;
-use crate::engine::{Publish, References, Trim, TrimTo};
+use crate::engine::{Publish, PublishTrim, References, TransactionRoom, Trim, TrimTo};
 use crate::error::Reason;
 use crate::format::fields;
 use crate::resp::args::{Args, int};
@@ -20,6 +20,9 @@ const LIMIT_NODES: u64 = 100;
 const LIMIT_MAX: u64 = 1_000_000;
 const LIMIT_WITHOUT_NODES: u64 = 10_000;
 
+/// What an XADD takes in a commit beside its bytes, the key that it may make and its trim included; from above.
+const ADD_COST: usize = 32 << 10;
+
 /// What XADD and XTRIM are told to take away.
 #[derive(Clone, Copy, Debug)]
 struct Trimming {
@@ -31,15 +34,17 @@ struct Trimming {
 }
 
 /// An XADD, read.
+#[derive(Clone)]
 pub(in crate::resp) struct Add {
     pub(in crate::resp) publish: Publish,
-    trimming: Option<Trimming>,
+    /// What it takes away with a look at what groups have of each entry.
+    by_references: Option<Trimming>,
 }
 
 impl Add {
-    /// Whether nothing is to be done after the publish.
+    /// Whether it is a publish and nothing else.
     pub(in crate::resp) fn is_plain(&self) -> bool {
-        self.trimming.is_none()
+        self.by_references.is_none()
     }
 }
 
@@ -73,19 +78,46 @@ impl Session {
         let stream = self.stream(key, Permission::Publish)?;
         let entry = fields::encode(fields.chunks_exact(2).map(|pair| (&pair[0][..], &pair[1][..])))?;
         let publish = Publish { ids, once, create_stream: Some(create), ..Publish::new(stream, vec![entry]) };
-        Ok(Add { publish, trimming: options.finish()? })
+        let trimming = options.finish()?;
+        let by_references = trimming.filter(|trimming| trimming.references != References::Keep);
+        let trim = trimming.filter(|_| by_references.is_none()).map(|trimming| self.with_publish(trimming));
+        Ok(Add { publish: Publish { trim, ..publish }, by_references })
     }
 
-    pub(in crate::resp) async fn add(&self, args: Args<'_>) -> Result<Reply, Refusal> {
-        let Add { publish, trimming } = self.parse_add(args)?;
+    /// An XADD that is not gathered with others. One that looks at what groups have of each entry that it takes away is a
+    /// transaction of the engine, so that it is one commit.
+    pub(in crate::resp) async fn add(&self, args: Args<'_>, alone: bool) -> Result<Reply, Refusal> {
+        let add = self.parse_add(args)?;
+        if add.is_plain() || !alone {
+            return self.add_here(add).await;
+        }
+        let bytes = add.publish.bytes() + add.publish.stream.as_str().len() + ADD_COST;
+        let mut session = self.clone();
+        let work = move |engine| async move {
+            session.engine = engine;
+            session.add_here(add).await
+        };
+        self.engine.transaction(TransactionRoom { bytes, grows: true }, work).await?
+    }
+
+    async fn add_here(&self, add: Add) -> Result<Reply, Refusal> {
+        let Add { publish, by_references } = add;
         let stream = publish.stream.clone();
         let published = self.engine.publish(publish).await;
         let is_new = published.as_ref().is_ok_and(|published| !published.duplicate);
         let reply = added(published)?;
-        if let Some(trimming) = trimming.filter(|_| is_new) {
-            self.trim_after(&stream, trimming).await?;
+        if let Some(trimming) = by_references.filter(|_| is_new)
+            && let Err(Refusal(why)) = self.trim_to(&stream, trimming).await
+        {
+            // The entry is there: what could not be taken away stays, to be taken away by the next one.
+            tracing::warn!(%stream, why = %why, "a stream keeps more than an XADD told it to");
         }
         Ok(reply)
+    }
+
+    /// What goes with the publish, in the engine.
+    fn with_publish(&self, trimming: Trimming) -> PublishTrim {
+        PublishTrim { to: trimming.to, nodes: trimming.approximate.then(|| self.limit_of(trimming)) }
     }
 
     pub(in crate::resp) async fn trim(&self, mut args: Args<'_>) -> Result<Reply, Refusal> {
@@ -123,20 +155,6 @@ impl Session {
             Err(error) if error.reason() == Reason::StreamNotFound => Ok(0),
             trimmed => Ok(trimmed?.entries),
         }
-    }
-
-    /// Trims after an XADD. What an approximate trim may put off is put off until there is a whole node more than asked
-    /// for, so that not each XADD looks at the stream's entries.
-    async fn trim_after(&self, stream: &StreamName, trimming: Trimming) -> Result<(), Refusal> {
-        let by_nodes = trimming.approximate && trimming.references == References::Keep;
-        if let (true, TrimTo::KeepEntries(keep)) = (by_nodes, trimming.to) {
-            let node = self.engine.node_limits().entries;
-            let length = self.engine.stream_counts(stream).await?.length;
-            if keep > 0 && length < keep.saturating_add(node) {
-                return Ok(());
-            }
-        }
-        self.trim_to(stream, trimming).await.map(drop)
     }
 
     /// Entries that an approximate trim takes at most.
