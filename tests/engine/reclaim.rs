@@ -271,6 +271,29 @@ fn a_snapshot_that_found_no_room_is_written_later() {
     starts_the_same(&world, &["s"], &before);
 }
 
+/// Nothing is dead, and there is no room for what is live of several files.
+#[test]
+fn with_little_room_files_are_rewritten_singly() {
+    let world = World::new();
+    let mut stepped = world.open().expect("opens");
+    for n in 0..60 {
+        publish(&mut stepped, "s", n * 100..n * 100 + 100);
+    }
+    let ids: Vec<EntryId> = all(&mut stepped, "s", false).iter().map(|entry| entry.id).collect();
+    delete(&mut stepped, "s", ids.iter().enumerate().filter(|(n, _)| n % 8 != 0).map(|(_, id)| *id));
+    let (full, before) = (world.bytes(), seen(&mut stepped, &["s"]));
+    // Enough for a snapshot and for what is live of one file.
+    world.disk.set_budget(200 << 10);
+    for _ in 0..20 {
+        world.clock.advance(Duration::from_secs(10));
+        reclaim(&mut stepped);
+    }
+    assert!(world.bytes() < full / 2, "{} of {full} bytes are left", world.bytes());
+    assert_eq!(seen(&mut stepped, &["s"]), before);
+    drop(stepped);
+    starts_the_same(&world, &["s"], &before);
+}
+
 /// What was deleted is gone within a day, however often the store is started in it; so is what a start cut off.
 #[test]
 fn the_time_for_deleted_bytes_to_go_outlives_restarts() {

@@ -29,8 +29,20 @@ pub(crate) struct Work {
     pub(crate) dead: Vec<FileUse>,
     /// Neighbours, whose live entries go into one file.
     pub(crate) thin: Vec<FileUse>,
+    /// What each of these alone would take in the new file.
+    sizes: Vec<u64>,
     /// Bytes which that file takes, as far as it can be told.
     pub(crate) bytes: u64,
+}
+
+impl Work {
+    /// Leaves only the file that takes the least room to be rewritten.
+    pub(super) fn keep_smallest(&mut self) {
+        let sizes = self.sizes.iter().zip(&self.thin);
+        if let Some((bytes, known)) = sizes.map(|(size, known)| (*size, *known)).min_by_key(|(size, _)| *size) {
+            (self.bytes, self.sizes, self.thin) = (bytes, vec![bytes], vec![known]);
+        }
+    }
 }
 
 /// Bytes of entries in sealed files that no longer exist, though their stream still has some of the file; by stream.
@@ -84,9 +96,10 @@ impl Reclaimer {
             match runs.last_mut().filter(|run| joined && run.bytes + after <= segment / 4 * 3) {
                 Some(run) => {
                     run.thin.push(known);
+                    run.sizes.push(after);
                     run.bytes += after;
                 }
-                None => runs.push(Work { thin: vec![known], bytes: after, ..Work::default() }),
+                None => runs.push(Work { thin: vec![known], sizes: vec![after], bytes: after, ..Work::default() }),
             }
             joined = true;
         }
@@ -96,7 +109,7 @@ impl Reclaimer {
         }
         let saving = |run: &Work| run.thin.iter().map(|known| known.length).sum::<u64>().saturating_sub(run.bytes);
         if let Some(run) = runs.into_iter().max_by_key(saving) {
-            (work.thin, work.bytes) = (run.thin, run.bytes);
+            (work.thin, work.sizes, work.bytes) = (run.thin, run.sizes, run.bytes);
         }
         Ok((!work.dead.is_empty() || !work.thin.is_empty()).then_some(work))
     }

@@ -200,6 +200,10 @@ impl Reclaimer {
                 work.thin.clear();
                 self.replacement(&work)?
             }
+            Err(error) if error.reason() == Reason::StorageFull && work.thin.len() > 1 => {
+                work.keep_smallest();
+                self.replacement(&work)?
+            }
             Err(error) if error.reason() == Reason::Corrupt => {
                 tracing::warn!(%error, "damage keeps files from being rewritten");
                 self.damaged.extend(work.thin.iter().map(|known| known.file));
