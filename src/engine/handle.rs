@@ -168,7 +168,7 @@ impl Engine {
             duplicates: get(&counters.duplicates),
             trims_short: get(&counters.trims_short),
             queued: shared.commands.len() as u64,
-            log_bytes: get(&counters.log_end) - self.0.report.first.0.min(get(&counters.log_end)),
+            log_bytes: shared.catalogue.files().bytes(get(&counters.log_end)),
             synced_to: get(&counters.synced_to),
             cache_hits,
             cache_misses,

@@ -56,6 +56,8 @@ pub(crate) struct SealedFiles(RwLock<Table>);
 #[derive(Debug, Default)]
 struct Table {
     by_number: Vec<Option<FileUse>>,
+    /// Where in the log the last of those ends that ever were.
+    end: u64,
     replaced: u64,
     by_id: HashMap<FileId, FileNumber>,
 }
@@ -112,6 +114,15 @@ impl SealedFiles {
             file.entries_held = sealed.spans.iter().map(|span| span.count).sum();
             file.settled = true;
         });
+        let mut table = self.0.write();
+        table.end = table.end.max(sealed.end.0);
+    }
+
+    /// Bytes of the log's files where the log ends there: of those that are sealed, and of what was written behind them.
+    pub(super) fn bytes(&self, log_end: u64) -> u64 {
+        let table = self.0.read();
+        let sealed: u64 = table.by_number.iter().flatten().map(|file| file.length).sum();
+        sealed + log_end.saturating_sub(table.end)
     }
 
     /// Notes spans that views took.
