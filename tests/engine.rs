@@ -28,6 +28,8 @@ mod streams;
 mod together;
 #[path = "engine/transactions.rs"]
 mod transactions;
+#[path = "engine/ungranted.rs"]
+mod ungranted;
 #[path = "engine/world.rs"]
 mod world;
 

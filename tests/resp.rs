@@ -23,6 +23,8 @@ mod shrink;
 mod transactions;
 #[path = "resp/trims.rs"]
 mod trims;
+#[path = "resp/ungranted.rs"]
+mod ungranted;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -13,6 +13,7 @@ use super::backup::BackupPoint;
 use super::reply::Reply;
 use super::retention::Retained;
 use super::sealed::Replacement;
+use super::ticket::{Homecoming, Ticket};
 use super::transaction::Transact;
 use super::view::StreamView;
 use crate::format::record::{DeletedEntry, FilesReplaced};
@@ -76,13 +77,23 @@ pub(crate) struct PreparedCandidates {
 /// Asks for entries.
 #[derive(Debug)]
 pub(crate) struct Deliver {
-    pub(crate) key: GroupKey,
+    /// Of which groups, at least one. Whoever asks several is answered with what there is in all of them.
+    pub(crate) places: Vec<Place>,
     pub(crate) who: Receiver,
     pub(crate) request: DeliveryRequest,
     /// Milliseconds to wait where there is nothing.
     pub(crate) wait_ms: u64,
-    pub(crate) prepared: Option<PreparedCandidates>,
+    /// For one of the places.
+    pub(crate) prepared: Option<(usize, PreparedCandidates)>,
     pub(crate) reply: Reply<DeliverAnswer>,
+}
+
+/// A group that is asked for entries.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) key: GroupKey,
+    /// What others hold for so long is taken over first, in milliseconds; unset: nothing is.
+    pub(crate) claim_idle_ms: Option<u64>,
 }
 
 /// Who asks for entries.
@@ -97,10 +108,10 @@ pub(crate) enum Receiver {
 /// What a [`Deliver`] comes to.
 #[derive(Debug)]
 pub(crate) enum DeliverAnswer {
-    /// These entries are the asker's.
-    Granted(Grants),
-    /// The group's window is used up: prepare candidates after this id and ask again.
-    Prepare { view: Arc<StreamView>, after: EntryId, with_keys: bool },
+    /// These entries are the asker's, by the places that it asked, once it takes them.
+    Granted(Vec<(usize, Grants)>),
+    /// The window of one of the groups is used up: prepare candidates after this id and ask again.
+    Prepare { place: usize, view: Arc<StreamView>, after: EntryId, with_keys: bool },
     /// Nothing came in time.
     Nothing,
 }
@@ -123,23 +134,38 @@ pub(crate) struct Grants {
     pub(crate) delivery: DeliveryNumber,
     pub(crate) entries: Vec<Grant>,
     pub(crate) lease_ms: u64,
-    /// Where to send back what nobody takes.
-    pub(crate) home: Option<crossbeam::channel::Sender<Command>>,
+    /// Whether they were taken, and where to send them back; unset for what is the asker's at once.
+    pub(crate) way: Option<Way>,
+}
+
+/// How grants come to be their asker's.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) ticket: Arc<Ticket>,
+    /// The grant before it in the order of first deliveries, where that was not taken yet.
+    pub(crate) after: Option<Arc<Ticket>>,
+    pub(crate) home: Arc<Homecoming>,
 }
 
 impl Grants {
-    /// The grants arrived: they are the asker's from here on.
-    pub(crate) fn keep(&mut self) {
-        self.home = None;
+    /// Whether whoever was granted the entries before these has taken them, once that is known.
+    pub(crate) async fn turn(&self) -> bool {
+        match self.way.as_ref().and_then(|way| way.after.as_ref()) {
+            Some(before) => before.taken().await,
+            None => true,
+        }
+    }
+
+    /// Makes them the asker's; `false` where the core has taken them back.
+    pub(crate) fn take(&mut self) -> bool {
+        self.way.take().is_none_or(|way| way.ticket.take())
     }
 }
 
 impl Drop for Grants {
     fn drop(&mut self) {
-        let Some(home) = self.home.take() else { return };
-        let ids: Vec<EntryId> = self.entries.iter().map(|g| g.id).collect();
-        // Where the queue is full the lease brings them back.
-        let _ = home.try_send(Command::Ungrant { group: self.group, delivery: self.delivery, ids });
+        let Some(way) = self.way.take() else { return };
+        way.home.grant(self.group, &way.ticket);
     }
 }
 
@@ -358,18 +384,14 @@ pub(crate) enum Command {
         consumer: ConsumerName,
         reply: Reply<DeliveryNumber>,
     },
+    /// Ends a session that drains; answers how many entries it hands back.
     CloseSession {
         key: GroupKey,
         session: DeliveryNumber,
-        drained: bool,
-        reply: Option<Reply<u64>>,
+        reply: Reply<u64>,
     },
-    /// Grants that nobody took: as if they had never been delivered, but for the count.
-    Ungrant {
-        group: GroupNumber,
-        delivery: DeliveryNumber,
-        ids: Vec<EntryId>,
-    },
+    /// Something came back by itself: see [`Homecoming`].
+    LookAtHomecoming,
     Acknowledge {
         key: GroupKey,
         ids: Vec<IdRange>,

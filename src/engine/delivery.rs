@@ -1,12 +1,13 @@
 //! Delivery through the handle: pulls, consume sessions, claims. Fetches the bytes of what the core granted.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::api::{Claim, Claimed, Delivered, Delivery, ListPending, Pull, Release, Reread, StartAt};
 use super::command::{
-    Command, Deliver, DeliverAnswer, Grant, Grants, GroupKey, PreparedCandidates, PreparedClaim, PreparedRelease,
-    Receiver,
+    Command, Deliver, DeliverAnswer, Grant, Grants, GroupKey, Place, PreparedCandidates, PreparedClaim,
+    PreparedRelease, Receiver,
 };
 use super::handle::{Engine, check_count, group_key};
 use super::reader::candidate_key;
@@ -38,11 +39,31 @@ impl Engine {
         if request.wait > limits::PULL_WAIT_MAX {
             return Err(Error::invalid("wait", format!("at most {} s", limits::PULL_WAIT_MAX.as_secs())));
         }
-        let key = group_key(&request.stream, &request.group);
-        let want = DeliveryRequest { claim_idle_ms, ..wanted(request.entries_max, request.bytes_max, request.no_ack) };
+        let place = Place { key: group_key(&request.stream, &request.group), claim_idle_ms };
+        let want = wanted(request.entries_max, request.bytes_max, request.no_ack);
         let wait_ms = request.wait.as_millis() as u64;
-        let granted = self.deliver(&key, Receiver::Consumer(request.consumer), want, wait_ms).await?;
-        granted.unwrap_or_else(|| Ok(Delivery::default()))
+        let granted = self.deliver(vec![place], Receiver::Consumer(request.consumer), want, wait_ms).await?;
+        Ok(granted.into_iter().next().map(|(_, delivery)| delivery).unwrap_or_default())
+    }
+
+    /// Asks for entries of groups of that name of several streams at once, as `request` asks for those of one; with each
+    /// stream, for how long others must have held what is taken over there. Answers with all that there is, by the place
+    /// of the stream in the list, as soon as there is anything. Nothing says that the wait is over.
+    pub async fn pull_several(
+        &self,
+        request: Pull,
+        streams: Vec<(StreamName, Option<Duration>)>,
+    ) -> Result<Vec<(usize, Delivery)>> {
+        check_count("entries_max", request.entries_max, limits::PAGE_ENTRIES_MAX)?;
+        let place = |(stream, idle): (StreamName, Option<Duration>)| Place {
+            key: group_key(&stream, &request.group),
+            claim_idle_ms: idle.map(|idle| idle.as_millis() as u64),
+        };
+        let places: Vec<Place> = streams.into_iter().map(place).collect();
+        check_count("streams", places.len(), usize::MAX)?;
+        let want = wanted(request.entries_max, request.bytes_max, request.no_ack);
+        let wait_ms = u64::try_from(request.wait.as_millis()).unwrap_or(u64::MAX);
+        self.deliver(places, Receiver::Consumer(request.consumer), want, wait_ms).await
     }
 
     /// Opens a consume session: what it is handed is fenced by it.
@@ -54,7 +75,7 @@ impl Engine {
     ) -> Result<Session> {
         let key = group_key(stream, group);
         let number = self.ask(|reply| Command::OpenSession { key: key.clone(), consumer, reply }).await?;
-        Ok(Session { engine: self.clone(), key, number, open: true })
+        Ok(Session { engine: self.clone(), key, number, open: true, end: SessionEnd::default() })
     }
 
     /// Takes over pending entries.
@@ -65,9 +86,8 @@ impl Engine {
             super::handle::check_ids(request.ids.len())?;
         }
         let prepared = Box::new(self.prepare_claim(request).await?);
-        let mut answer = self.ask(|reply| Command::Claim { prepared, reply }).await?;
-        answer.grants.keep();
-        let delivery = self.fetch(answer.grants).await?;
+        let answer = self.ask(|reply| Command::Claim { prepared, reply }).await?;
+        let delivery = self.fetch(&answer.grants).await?;
         Ok(Claimed { delivery, gone: answer.gone, next: answer.next })
     }
 
@@ -110,42 +130,61 @@ impl Engine {
     pub async fn reread(&self, request: ListPending) -> Result<Reread> {
         check_count("entries_max", request.entries_max, limits::PAGE_ENTRIES_MAX)?;
         let answer = self.ask(|reply| Command::Reread { request, reply }).await?;
-        Ok(Reread { delivery: self.fetch(answer.grants).await?, gone: answer.gone })
+        Ok(Reread { delivery: self.fetch(&answer.grants).await?, gone: answer.gone })
     }
 
-    /// Entries for an asker; `None` when the wait is over.
+    /// Entries for an asker by the places that it asks; nothing when the wait is over.
     async fn deliver(
         &self,
-        key: &GroupKey,
+        places: Vec<Place>,
         who: Receiver,
         request: DeliveryRequest,
         wait_ms: u64,
-    ) -> Result<Option<Result<Delivery>>> {
+    ) -> Result<Vec<(usize, Delivery)>> {
         let deadline_ms = self.0.shared.clock.now().engine_ms.saturating_add(wait_ms);
         let mut prepared = None;
         loop {
             let wait_ms = deadline_ms.saturating_sub(self.0.shared.clock.now().engine_ms);
-            let (key, who) = (key.clone(), who.clone());
+            let (places, who) = (places.clone(), who.clone());
             let candidates = prepared.take();
             let answer = self
                 .ask(|reply| {
-                    Command::Deliver(Box::new(Deliver { key, who, request, wait_ms, prepared: candidates, reply }))
+                    Command::Deliver(Box::new(Deliver { places, who, request, wait_ms, prepared: candidates, reply }))
                 })
                 .await?;
             match answer {
-                DeliverAnswer::Nothing => return Ok(None),
-                DeliverAnswer::Granted(grants) => {
-                    let delivery = self.fetch(grants).await?;
-                    // All of it was trimmed between grant and fetch: there may be more.
-                    if !delivery.entries.is_empty() {
-                        return Ok(Some(Ok(delivery)));
+                DeliverAnswer::Nothing => return Ok(Vec::new()),
+                DeliverAnswer::Granted(granted) => {
+                    let delivered = self.take(granted).await?;
+                    // All of it was trimmed between grant and fetch, or went back: there may be more.
+                    if !delivered.is_empty() {
+                        return Ok(delivered);
                     }
                 }
-                DeliverAnswer::Prepare { view, after, with_keys } => {
-                    prepared = Some(self.prepare_candidates(view, after, with_keys).await?);
+                DeliverAnswer::Prepare { place, view, after, with_keys } => {
+                    prepared = Some((place, self.prepare_candidates(view, after, with_keys).await?));
                 }
             }
         }
+    }
+
+    /// Takes what was granted, with its bytes, once whoever was granted the entries before has taken those. Where that
+    /// cannot be, or this future is dropped, the grants go back.
+    async fn take(&self, mut granted: Vec<(usize, Grants)>) -> Result<Vec<(usize, Delivery)>> {
+        let mut fetched = Vec::with_capacity(granted.len());
+        for (place, grants) in &granted {
+            fetched.push((*place, self.fetch(grants).await?));
+        }
+        for (_, grants) in &granted {
+            if !grants.turn().await {
+                return Ok(Vec::new());
+            }
+        }
+        // Nothing is waited for from here on: what is taken is answered.
+        let taken: Vec<bool> = granted.iter_mut().map(|(_, grants)| grants.take()).collect();
+        let delivered = fetched.into_iter().zip(taken);
+        let delivered = delivered.filter(|((_, delivery), taken)| *taken && !delivery.entries.is_empty());
+        Ok(delivered.map(|(delivery, _)| delivery).collect())
     }
 
     async fn prepare_candidates(
@@ -161,8 +200,8 @@ impl Engine {
         Ok(PreparedCandidates { after, candidates, looked_to })
     }
 
-    /// The bytes of what was granted. Where they cannot be had, the grants go back.
-    async fn fetch(&self, mut grants: Grants) -> Result<Delivery> {
+    /// The bytes of what was granted.
+    async fn fetch(&self, grants: &Grants) -> Result<Delivery> {
         let mut ids: Vec<EntryId> = grants.entries.iter().map(|g| g.id).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -176,9 +215,7 @@ impl Engine {
             let Grant { deliveries, failures, before, .. } = *grant;
             Some(Delivered { entry, deliveries, failures, before })
         });
-        let delivery = Delivery { delivery: grants.delivery, entries: entries.collect(), lease_ms: grants.lease_ms };
-        grants.keep();
-        Ok(delivery)
+        Ok(Delivery { delivery: grants.delivery, entries: entries.collect(), lease_ms: grants.lease_ms })
     }
 }
 
@@ -194,6 +231,18 @@ pub struct Session {
     key: GroupKey,
     number: DeliveryNumber,
     open: bool,
+    end: SessionEnd,
+}
+
+/// How a session ends that is dropped: it is lost, unless it is told otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct SessionEnd(Arc<AtomicBool>);
+
+impl SessionEnd {
+    /// From here on, dropping the session hands back what it holds, without counting failures.
+    pub fn hand_back(&self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 impl Session {
@@ -202,35 +251,43 @@ impl Session {
         self.number
     }
 
-    /// More entries for this session; waits where there are none. Where the future is dropped, what it was granted is
-    /// handed back without counting a failure.
+    /// Says how it ends where it is dropped.
+    pub fn end(&self) -> SessionEnd {
+        self.end.clone()
+    }
+
+    /// More entries for this session; waits where there are none. Where the future is dropped, what it was granted is as
+    /// if it had not been.
     pub async fn next(&mut self, entries_max: usize, bytes_max: usize) -> Result<Delivery> {
         check_count("entries_max", entries_max, limits::PAGE_ENTRIES_MAX)?;
         let request = wanted(entries_max, bytes_max, false);
         loop {
+            let place = Place { key: self.key.clone(), claim_idle_ms: None };
             let who = Receiver::Session(self.number);
-            if let Some(delivery) = self.engine.deliver(&self.key, who, request, SESSION_WAIT_MS).await? {
-                return delivery;
+            let delivered = self.engine.deliver(vec![place], who, request, SESSION_WAIT_MS).await?;
+            if let Some((_, delivery)) = delivered.into_iter().next() {
+                return Ok(delivery);
             }
         }
     }
 
-    /// Ends the session and hands back what it still holds, without counting failures; answers how many entries.
+    /// Ends the session and hands back what it still holds, without counting failures; answers how many entries. Where
+    /// that fails it is done as soon as it can be.
     pub async fn drain(mut self) -> Result<u64> {
-        self.open = false;
+        self.end.hand_back();
         let (key, session) = (self.key.clone(), self.number);
-        self.engine.ask(|reply| Command::CloseSession { key, session, drained: true, reply: Some(reply) }).await
+        let handed_back = self.engine.ask(|reply| Command::CloseSession { key, session, reply }).await?;
+        self.open = false;
+        Ok(handed_back)
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         if self.open {
-            let (key, session) = (self.key.clone(), self.number);
-            // It must not get lost, or a single-active group would wait for this session for ever. The core always goes
-            // on reading its queue, so the wait is short; where it has stopped there is nobody to tell.
-            let close = Command::CloseSession { key, session, drained: false, reply: None };
-            let _ = self.engine.0.shared.commands.send(close);
+            // It must not get lost, or a single-active group would wait for this session for ever.
+            let drained = self.end.0.load(Ordering::Acquire);
+            self.engine.0.shared.homecoming.session(self.key.clone(), self.number, drained);
         }
     }
 }

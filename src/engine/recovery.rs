@@ -131,6 +131,7 @@ fn replay_effect(core: &mut Core, effect: Effect) -> Result<()> {
             group(core, e.group)?.apply_released(&e);
         }
         Effect::ReadsCounted(e) => group(core, e.group)?.reads_offset = e.offset,
+        Effect::Ungranted(e) => group(core, e.group)?.apply_ungranted(&e),
         Effect::Revived(e) => group(core, e.group)?.apply_revived(&e),
         Effect::FilesReplaced(e) => core.apply_files_replaced(&e),
         Effect::ClockNoted(e) => core.engine_clock = Some(e.clock),

@@ -10,6 +10,7 @@ use super::catalogue::Catalogue;
 use super::command::Command;
 use super::options::EngineOptions;
 use super::reply::{Release, Reply};
+use super::ticket::Homecoming;
 use crate::clock::Clock;
 use crate::error::{Error, Reason, Result};
 use crate::limits;
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) commands: Sender<Command>,
     pub(crate) catalogue: Catalogue,
     pub(crate) reclaims: ReclaimRequests,
+    /// Grants that nobody took, and sessions that ended.
+    pub(crate) homecoming: Arc<Homecoming>,
     /// How many backups are being taken; no file of the log is removed meanwhile.
     pub(crate) pins: Mutex<usize>,
     pub(crate) counters: Counters,
@@ -88,6 +91,7 @@ impl Shared {
         Self {
             options,
             clock,
+            homecoming: Arc::new(Homecoming::new(commands.clone())),
             commands,
             catalogue: Catalogue::default(),
             reclaims: ReclaimRequests::default(),

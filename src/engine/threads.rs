@@ -30,6 +30,8 @@ const COMMANDS_PER_ROUND: usize = 1024;
 const HANDOVER_BYTES: u64 = 256 << 10;
 /// The longest time that a thread waits without looking around.
 const WAIT_MAX: Duration = Duration::from_millis(500);
+/// A round that took longer than so many milliseconds was no round of work: the process was stopped, or held up.
+const AWAY_MS: u64 = 1500;
 /// An `os` commit is synced once the log thread was idle for so long.
 const IDLE_SYNC_DELAY: Duration = Duration::from_millis(5);
 
@@ -162,8 +164,13 @@ struct Runner {
 
 impl Runner {
     fn run(mut self) {
+        let mut seen_ms = self.shared.clock.now().engine_ms;
         while !self.core.is_stopped() {
             let now = self.shared.clock.now();
+            if now.engine_ms.saturating_sub(seen_ms) > AWAY_MS {
+                self.core.was_away(seen_ms, now.engine_ms);
+            }
+            seen_ms = now.engine_ms;
             let mut busy = self.take_events(now);
             self.core.on_timer(now);
             busy |= self.take_commands(now);

@@ -421,6 +421,54 @@ pub struct Claimed {
     pub entries: Vec<ClaimedEntry>,
 }
 
+/// A pending entry as it was before it was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingBefore {
+    /// Its id.
+    pub id: EntryId,
+    /// Who held it; nobody while it waited.
+    pub consumer: ConsumerNumber,
+    /// Times delivered.
+    pub deliveries: u32,
+    /// Times that a delivery failed.
+    pub failures: u32,
+    /// Its size in bytes.
+    pub size: u32,
+    /// The pull or session that held it, or its place in the order of what was released.
+    pub delivery: DeliveryNumber,
+    /// When it was last delivered, in engine time.
+    pub delivered_ms: u64,
+    /// Held: end of the lease, zero if by hand. Waiting: when it may be delivered again. In engine time.
+    pub due_ms: u64,
+    /// Hash of its key; zero for none, or where keys do not matter.
+    pub key: u64,
+}
+
+/// A grant that nobody took: the group is as it was before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ungranted {
+    /// Over which stream.
+    pub stream: StreamNumber,
+    /// For which group.
+    pub group: GroupNumber,
+    /// To whom it was granted.
+    pub consumer: ConsumerNumber,
+    /// When that consumer had last got an entry before.
+    pub active_ms: Option<u64>,
+    /// Where the cursor stands again.
+    pub cursor: EntryId,
+    /// Entries ever appended up to the cursor.
+    pub cursor_ordinal: u64,
+    /// What is added to that to tell how many entries were read.
+    pub reads_offset: Option<i64>,
+    /// Entries that had counted as acknowledged at once.
+    pub acknowledged: u64,
+    /// Entries that are no longer pending.
+    pub forgotten: Vec<IdRun>,
+    /// Entries that are pending as before.
+    pub restored: Vec<PendingBefore>,
+}
+
 /// What a group tells of the entries that it has read, as Redis counts them, is another number than its cursor's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadsCounted {
@@ -555,6 +603,7 @@ effects! {
     0x2b => Claimed,
     0x2c => ReadsCounted,
     0x2d => Released,
+    0x2e => Ungranted,
     0x30 => FilesReplaced,
     0x32 => ClockNoted,
 }

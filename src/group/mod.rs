@@ -12,6 +12,7 @@ mod plan;
 mod release;
 mod rows;
 mod store;
+mod ungrant;
 mod window;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ pub use pending::{Deliverable, PendingEntry, PendingSet};
 pub use plan::{DeliveryPlan, DeliveryRequest, Owner, SettlePlan};
 pub use release::ReleaseAs;
 pub use rows::FrozenGroup;
+pub use ungrant::GrantUndo;
 pub use window::{Candidate, Window};
 
 /// What a group remembers of a consumer. Times are engine time in milliseconds.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::store::{FrozenStore, PendingStore};
+use crate::format::record::PendingBefore;
 use crate::format::state::PendingRow;
 use crate::types::{ConsumerNumber, DeliveryNumber, EntryId, IdRange};
 
@@ -347,6 +348,21 @@ impl PendingSet {
         let entry = self.leave_place(id)?;
         self.entries.remove(id);
         Some(entry)
+    }
+
+    /// The entry is pending as it was before; answers who held it meanwhile.
+    pub fn put_back(&mut self, before: &PendingBefore) -> Option<ConsumerNumber> {
+        let meanwhile = self.leave_place(before.id).map(|entry| entry.consumer);
+        let PendingBefore { id, consumer, deliveries, failures, size, delivery, delivered_ms, due_ms, key } = *before;
+        let entry = PendingEntry { consumer, deliveries, failures, size, delivery, delivered_ms, due_ms };
+        if entry.is_aged() {
+            self.enter_age(id, &entry);
+        }
+        let exhausted = None;
+        self.restore_one(PendingRow {
+            id, consumer, deliveries, failures, size, delivery, delivered_ms, due_ms, key, exhausted,
+        });
+        meanwhile
     }
 
     /// The entries as they are now.

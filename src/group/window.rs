@@ -73,6 +73,12 @@ impl Window {
         self.candidates.truncate(self.candidates.partition_point(|c| c.id <= to));
         self.head = self.head.min(to);
     }
+    /// Takes the first candidates back, which were taken and come before all others.
+    pub fn give_back(&mut self, candidates: &[Candidate]) {
+        debug_assert!(candidates.last().is_none_or(|last| self.candidates.front().is_none_or(|c| c.id > last.id)));
+        candidates.iter().rev().for_each(|candidate| self.candidates.push_front(*candidate));
+        self.looked_to(candidates.last().map_or(self.head, |last| last.id));
+    }
     /// Drops the first so many candidates: they were delivered, parked, or found gone.
     pub fn take(&mut self, count: usize) {
         self.candidates.drain(..count);

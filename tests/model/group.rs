@@ -18,6 +18,8 @@ pub(crate) struct Pending {
     pub(crate) due_ms: u64,
     /// Its place in the order of releases; zero where it was not released.
     pub(crate) released: u64,
+    /// Whether it was handed out before the last restart.
+    is_earlier: bool,
     size: usize,
     key: Option<u8>,
 }
@@ -301,7 +303,7 @@ impl Group {
             let p = self.pending.get_mut(id).expect("it was just put there");
             p.held = Some((consumer.into(), delivery));
             p.deliveries = p.deliveries.saturating_add(1);
-            (p.delivered_ms, p.due_ms, p.released) = (now_ms, due_ms, 0);
+            (p.delivered_ms, p.due_ms, p.released, p.is_earlier) = (now_ms, due_ms, 0, false);
             got.push((*id, p.deliveries, p.failures));
         }
         got
@@ -311,7 +313,8 @@ impl Group {
     pub(crate) fn park(&mut self, id: EntryId, size: usize, key: Option<u8>, now_ms: u64) {
         let (deliveries, failures, released) = (0, 0, 0);
         let (delivered_ms, due_ms) = (now_ms, now_ms);
-        let new = Pending { held: None, deliveries, failures, delivered_ms, due_ms, released, size, key };
+        let new =
+            Pending { held: None, deliveries, failures, delivered_ms, due_ms, released, is_earlier: false, size, key };
         self.pending.entry(id).or_insert(new);
     }
 
@@ -365,8 +368,11 @@ impl Group {
     /// Ends leases.
     pub(crate) fn tick(&mut self, now_ms: u64) -> Buried {
         let ended = self.pending.iter().filter(|(_, p)| p.held.is_some() && p.due_ms != 0 && p.due_ms <= now_ms);
-        let ended: Vec<EntryId> = ended.map(|(id, _)| *id).collect();
-        self.give_back(&ended, Back::Failed(None), now_ms)
+        let ended: Vec<(EntryId, bool)> = ended.map(|(id, p)| (*id, p.is_earlier)).collect();
+        let of = |earlier: bool| ended.iter().filter(|(_, e)| *e == earlier).map(|(id, _)| *id).collect::<Vec<_>>();
+        // Whoever held something before a restart could do nothing about that.
+        self.give_back(&of(true), Back::Unhandled, now_ms);
+        self.give_back(&of(false), Back::Failed(None), now_ms)
     }
 
     pub(crate) fn held_by(&self, which: impl Fn(&(String, u64)) -> bool) -> Vec<EntryId> {
@@ -405,6 +411,7 @@ impl Group {
     pub(crate) fn restart(&mut self) {
         self.sessions.clear();
         self.active = None;
+        self.pending.values_mut().for_each(|p| p.is_earlier = p.held.is_some());
         for consumer in self.consumers.values_mut() {
             consumer.seen_ms = consumer.logged_ms;
         }

@@ -92,7 +92,7 @@ impl Core {
         self.count(|c| &c.redelivered, entries.iter().filter(|grant| grant.deliveries > 1).count() as u64);
         self.record_lazily(claimed, None);
         let view = self.readable(stream);
-        Grants { view, group: number, delivery, entries, lease_ms, home: Some(self.shared.commands.clone()) }
+        Grants { view, group: number, delivery, entries, lease_ms, way: None }
     }
 
     /// Shows a consumer again what it holds: what exists is delivered once more, what is gone is named only.
@@ -127,8 +127,7 @@ impl Core {
         self.admit(ADMIN_COST + CLAIMED_COST * found.len() as u64, Admit::Delivering)?;
         let delivery = self.take_delivery_number();
         let to = Handover { consumer, delivery, lease_ms, no_ack: false, tells_before: false };
-        let mut grants = self.hand_over(number, &found, to, cursor, now);
-        grants.home = None;
+        let grants = self.hand_over(number, &found, to, cursor, now);
         Ok(RereadAnswer { grants, gone })
     }
 }

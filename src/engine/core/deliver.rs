@@ -3,26 +3,67 @@
 //! Askers wait in order of arrival. Whatever may make something deliverable (a block became visible, an entry was
 //! settled or given back, a time came) calls [`Core::dispatch`], which serves them until nobody can be served.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::settle::give_back_cost;
+use super::ungrant::{forget_taken, overdue_ms};
 use super::{Admit, Core, GroupSlot};
 use crate::clock::Now;
 use crate::engine::api::Before;
-use crate::engine::command::{Deliver, DeliverAnswer, Grant, Grants, PreparedCandidates, Receiver};
+use crate::engine::command::{Deliver, DeliverAnswer, Grant, Grants, Place, PreparedCandidates, Receiver};
 use crate::engine::reply::Reply;
 use crate::error::{Error, Reason, Result};
 use crate::format::record::{CursorMoved, Delivered, IdRun, ReturnedAs, Settled, SettledAs, runs};
-use crate::group::{Deliverable, DeliveryPlan, DeliveryRequest};
+use crate::group::{Deliverable, DeliveryPlan, DeliveryRequest, GrantUndo};
 use crate::limits;
 use crate::types::{ConsumerNumber, DeliveryNumber, Dispatch, EntryId, GroupNumber, IdRange};
 
-/// Somebody who waits for entries.
+/// Somebody who waits for entries of a group, perhaps of others too.
 pub(crate) struct Waiter {
     pub(crate) consumer: ConsumerNumber,
     pub(crate) session: Option<DeliveryNumber>,
     request: DeliveryRequest,
     deadline_ms: u64,
-    pub(crate) reply: Reply<DeliverAnswer>,
+    pub(crate) asker: Arc<Asker>,
+    /// Which of the asker's places this is.
+    place: usize,
     /// Whether it is of the transaction that runs.
     pub(crate) together: bool,
+}
+
+/// Who asked, for entries of one group or several: one answer.
+pub(crate) struct Asker {
+    reply: Mutex<Option<Reply<DeliverAnswer>>>,
+    /// The groups, by place.
+    pub(crate) groups: Vec<GroupNumber>,
+}
+
+impl Asker {
+    /// Answers, unless that was done before.
+    pub(crate) fn answer(&self, answer: Result<DeliverAnswer>) {
+        if let Some(reply) = self.take_reply() {
+            reply.send(answer);
+        }
+    }
+
+    /// What is to be answered, for it to be done later; nobody else answers.
+    pub(crate) fn take_reply(&self) -> Option<Reply<DeliverAnswer>> {
+        self.reply.lock().take()
+    }
+
+    /// Whether it was answered, or nobody waits for that any more.
+    pub(crate) fn is_done(&self) -> bool {
+        self.reply.lock().as_ref().is_none_or(Reply::is_abandoned)
+    }
+}
+
+/// What can be done for one who waits.
+enum Chance {
+    /// Nobody has looked ahead: the asker is to do that.
+    Prepare(DeliverAnswer),
+    Plan(DeliveryPlan),
 }
 
 /// A standby of a single-active group takes over after this long without a sign of life, at least.
@@ -33,48 +74,64 @@ const DELIVERED_COST: u64 = 4 * HANDED_COST;
 const PARKED_COST: u64 = HANDED_COST * 5 / 2;
 /// What an entry that is handed over takes in a commit at most.
 const HANDED_COST: u64 = 64;
+/// Bytes of entries that an answer from several groups holds at most, about.
+const GRANTED_BYTES_MAX: usize = 64 << 20;
 /// Expired leases handled in one go.
 const EXPIRED_PER_STEP: usize = 1000;
 
 impl Core {
     pub(super) fn deliver(&mut self, deliver: Deliver, now: Now) {
-        let (number, consumer, session) = match self.receiver(&deliver, now) {
-            Ok(found) => found,
+        let receivers = deliver.places.iter().map(|place| self.receiver(place, &deliver.who, now));
+        let receivers = match receivers.collect::<Result<Vec<_>>>() {
+            Ok(receivers) => receivers,
             Err(error) => return self.refuse(deliver.reply, error),
         };
-        let slot = self.slot_mut(number);
-        if deliver.request.claim_idle_ms.is_some() {
-            slot.group.pending.order_by_age();
+        if let Some((place, prepared)) = deliver.prepared
+            && let Some((number, ..)) = receivers.get(place)
+        {
+            take_prepared(self.slot_mut(*number), prepared);
         }
-        if let Some(prepared) = deliver.prepared {
-            take_prepared(slot, prepared);
+        let groups = receivers.iter().map(|(number, ..)| *number).collect();
+        let asker = Arc::new(Asker { reply: Mutex::new(Some(deliver.reply)), groups });
+        let together = self.together.is_some();
+        let mut waiters = Vec::with_capacity(receivers.len());
+        for (place, (number, consumer, session)) in receivers.into_iter().enumerate() {
+            let claim_idle_ms = deliver.places[place].claim_idle_ms;
+            if claim_idle_ms.is_some() {
+                self.slot_mut(number).group.pending.order_by_age();
+            }
+            let request = DeliveryRequest { claim_idle_ms, ..deliver.request };
+            let deadline_ms = now.engine_ms.saturating_add(deliver.wait_ms);
+            let asker = Arc::clone(&asker);
+            waiters.push((number, Waiter { consumer, session, request, deadline_ms, asker, place, together }));
         }
-        let waiter = Waiter {
-            consumer,
-            session,
-            request: deliver.request,
-            deadline_ms: now.engine_ms.saturating_add(deliver.wait_ms),
-            reply: deliver.reply,
-            together: self.together.is_some(),
-        };
-        if self.postpones(number) {
-            return self.serve_first(number, waiter, now);
+        if together {
+            return self.serve_first(&asker, waiters, now);
         }
-        self.slot_mut(number).waiters.push_back(waiter);
-        self.dispatch(number, now);
+        for (number, waiter) in waiters {
+            self.slot_mut(number).waiters.push_back(waiter);
+        }
+        // Each is looked at before the wait ends in any.
+        for number in asker.groups.iter().filter(|_| asker.groups.len() > 1) {
+            while !asker.is_done() && self.serve_next(*number, now) {}
+        }
+        for number in &asker.groups {
+            self.dispatch(*number, now);
+        }
     }
 
     fn receiver(
         &mut self,
-        deliver: &Deliver,
+        place: &Place,
+        who: &Receiver,
         now: Now,
     ) -> Result<(GroupNumber, ConsumerNumber, Option<DeliveryNumber>)> {
         self.check_open()?;
-        let number = self.group_number(&deliver.key)?;
+        let number = self.group_number(&place.key)?;
         if self.slot(number).waiters.len() >= limits::WAITERS_PER_GROUP_MAX {
             return Err(Error::overloaded("the group's list of waiting consumers"));
         }
-        match &deliver.who {
+        match who {
             Receiver::Consumer(name) => Ok((number, self.ensure_consumer(number, name, now)?, None)),
             Receiver::Session(session) => {
                 let slot = self.slot_mut(number);
@@ -93,15 +150,14 @@ impl Core {
         }
         while self.serve_next(number, now) {}
         let Some(slot) = self.groups.get_mut(&number) else { return };
-        let mut kept = std::collections::VecDeque::with_capacity(slot.waiters.len());
-        for waiter in std::mem::take(&mut slot.waiters) {
-            if waiter.deadline_ms <= now.engine_ms {
-                waiter.reply.send(Ok(DeliverAnswer::Nothing));
-            } else {
-                kept.push_back(waiter);
+        slot.waiters.retain(|waiter| {
+            let is_over = waiter.deadline_ms <= now.engine_ms;
+            if is_over {
+                waiter.asker.answer(Ok(DeliverAnswer::Nothing));
             }
-        }
-        slot.waiters = kept;
+            !is_over && !waiter.asker.is_done()
+        });
+        forget_taken(slot);
         let stream = &self.streams[&slot.group.stream].stream;
         let due = next_due(slot, now, &|id| stream.exists(id));
         self.set_timer(number, due);
@@ -124,6 +180,41 @@ impl Core {
 
     /// Answers one waiter, or makes progress towards it; `false` where there is nothing for it now.
     pub(super) fn serve(&mut self, number: GroupNumber, at: usize, now: Now) -> bool {
+        let plan = match self.chance(number, at, now) {
+            Chance::Plan(plan) if plan.is_empty() => return false,
+            Chance::Plan(plan) => plan,
+            Chance::Prepare(answer) => {
+                self.answer_waiter(number, at, Ok(answer));
+                return true;
+            }
+        };
+        let asker = Arc::clone(&self.slot(number).waiters[at].asker);
+        // Whoever asks several groups looks ahead in all of them before it gets anything.
+        if let Some(answer) = self.unprepared(&asker, now) {
+            self.answer_waiter(number, at, Ok(answer));
+            return true;
+        }
+        if let Err(error) = self.admit_plan(&plan) {
+            self.answer_waiter(number, at, Err(error));
+            return true;
+        }
+        let Some(first) = self.apply_plan(number, at, plan, now) else { return true };
+        let mut granted = vec![first];
+        if asker.groups.len() > 1 {
+            self.grant_beside(&asker, &mut granted, now);
+        }
+        self.grant(&asker, granted);
+        true
+    }
+
+    fn answer_waiter(&mut self, number: GroupNumber, at: usize, answer: Result<DeliverAnswer>) {
+        if let Some(waiter) = self.slot_mut(number).waiters.remove(at) {
+            waiter.asker.answer(answer);
+        }
+    }
+
+    /// What one who waits would get now.
+    fn chance(&mut self, number: GroupNumber, at: usize, now: Now) -> Chance {
         let cost_max = self.cost_max();
         self.forget_age_of_gone(number, at);
         let slot = &self.groups[&number];
@@ -138,26 +229,58 @@ impl Core {
         let is_short = self.together.is_some() && plan.entries.len() < request.entries_max && !slot.window.is_full();
         if (slot.window.is_empty() || is_short) && slot.window.head() < self.last_readable(stream) {
             let with_keys = slot.group.settings.dispatch == Dispatch::KeyOrdered;
-            let (after, stream) = (slot.window.head(), slot.group.stream);
-            let answer = DeliverAnswer::Prepare { view: self.readable(stream), after, with_keys };
-            if let Some(waiter) = self.slot_mut(number).waiters.remove(at) {
-                waiter.reply.send(Ok(answer));
+            let (place, after, stream) = (slot.waiters[at].place, slot.window.head(), slot.group.stream);
+            let view = self.readable(stream);
+            return Chance::Prepare(DeliverAnswer::Prepare { place, view, after, with_keys });
+        }
+        Chance::Plan(plan)
+    }
+
+    /// What an asker of several groups is to prepare.
+    fn unprepared(&mut self, asker: &Arc<Asker>, now: Now) -> Option<DeliverAnswer> {
+        if asker.groups.len() == 1 {
+            return None;
+        }
+        asker.groups.iter().enumerate().find_map(|(place, number)| {
+            let at = self.place_of(*number, asker, place)?;
+            match self.chance(*number, at, now) {
+                Chance::Prepare(answer) => Some(answer),
+                Chance::Plan(_) => None,
             }
-            return true;
+        })
+    }
+
+    fn place_of(&self, number: GroupNumber, asker: &Arc<Asker>, place: usize) -> Option<usize> {
+        let slot = self.groups.get(&number)?;
+        slot.waiters.iter().position(|waiter| waiter.place == place && Arc::ptr_eq(&waiter.asker, asker))
+    }
+
+    /// Whoever asked several groups is answered with what there is in the others, too.
+    fn grant_beside(&mut self, asker: &Arc<Asker>, granted: &mut Vec<(usize, Grants)>, now: Now) {
+        let mut bytes = 0;
+        for (place, number) in asker.groups.iter().enumerate() {
+            while let Some(at) = self.place_of(*number, asker, place) {
+                let waiter = &self.slot(*number).waiters[at];
+                let is_active = self.slot(*number).active == Some(waiter.consumer);
+                if bytes > GRANTED_BYTES_MAX
+                    || (self.slot(*number).group.settings.dispatch == Dispatch::SingleActive && !is_active)
+                {
+                    break;
+                }
+                let Chance::Plan(plan) = self.chance(*number, at, now) else { break };
+                if plan.is_empty() || self.admit_plan(&plan).is_err() {
+                    break;
+                }
+                bytes += plan.entries.iter().map(|what| what.size as usize).sum::<usize>();
+                granted.extend(self.apply_plan(*number, at, plan, now));
+            }
         }
-        if plan.is_empty() {
-            return false;
-        }
+        granted.sort_by_key(|(place, _)| *place);
+    }
+
+    fn admit_plan(&mut self, plan: &DeliveryPlan) -> Result<()> {
         let handed = plan.entries.len() + plan.parked.len() + plan.gone.len() + plan.anew.len();
-        let cost = 4096 + HANDED_COST * handed as u64;
-        if let Err(error) = self.admit(cost, Admit::Delivering) {
-            if let Some(waiter) = self.slot_mut(number).waiters.remove(at) {
-                waiter.reply.send(Err(error));
-            }
-            return true;
-        }
-        self.apply_plan(number, at, plan, now);
-        true
+        self.admit(4096 + HANDED_COST * handed as u64, Admit::Delivering)
     }
 
     /// Who takes over what others hold is not to look at what is gone again and again.
@@ -169,13 +292,17 @@ impl Core {
         }
     }
 
-    fn apply_plan(&mut self, number: GroupNumber, at: usize, plan: DeliveryPlan, now: Now) {
+    /// Applies what was admitted; answers what the waiter gets, by its place, where that is anything.
+    fn apply_plan(&mut self, number: GroupNumber, at: usize, plan: DeliveryPlan, now: Now) -> Option<(usize, Grants)> {
         if !plan.gone.is_empty() {
             self.settle_gone(number, &plan.gone);
         }
         self.slot_mut(number).window.take(plan.taken);
         if plan.cursor.is_some() {
             self.step_over_trimmed(number);
+        }
+        let undo = self.undo_of(number, at, &plan, now);
+        if plan.cursor.is_some() {
             self.count_reads(number, &plan.new);
         }
         if !plan.anew.is_empty() {
@@ -197,29 +324,38 @@ impl Core {
             if plan.parked.is_empty() && plan.cursor.is_some() {
                 self.move_cursor(number, cursor, cursor_ordinal, 0);
             }
-            return;
+            return None;
         }
-        let Some(waiter) = self.slot_mut(number).waiters.remove(at) else { return };
-        let delivery = match waiter.session {
-            Some(session) => session,
-            None => self.take_delivery_number(),
-        };
+        let waiter = self.slot_mut(number).waiters.remove(at)?;
         let lease_ms = self.slot(number).group.settings.ack_wait_ms;
         let DeliveryRequest { no_ack, claim_idle_ms, .. } = waiter.request;
         let tells_before = claim_idle_ms.is_some();
-        let to = Handover { consumer: waiter.consumer, delivery, lease_ms, no_ack, tells_before };
+        let to = Handover { consumer: waiter.consumer, delivery: undo.delivery, lease_ms, no_ack, tells_before };
         let cursor = (cursor, cursor_ordinal);
         let known = if no_ack { plan.known } else { 0 };
         let (known, rest) = plan.entries.split_at(known);
-        if known.is_empty() {
-            let grants = self.hand_over(number, rest, to, cursor, now);
-            return self.grant(number, grants, waiter.reply);
+        let mut grants = match known.is_empty() {
+            true => self.hand_over(number, rest, to, cursor, now),
+            false => self.hand_over(number, known, Handover { no_ack: false, ..to }, cursor, now),
+        };
+        if !known.is_empty() && !rest.is_empty() {
+            let rest = self.hand_over(number, rest, to, cursor, now);
+            grants.entries.extend(rest.entries.iter().copied());
         }
-        let mut grants = self.hand_over(number, known, Handover { no_ack: false, ..to }, cursor, now);
-        if !rest.is_empty() {
-            grants.entries.extend(self.hand_over(number, rest, to, cursor, now).entries.iter().copied());
-        }
-        self.grant(number, grants, waiter.reply);
+        grants.way = Some(self.way(number, undo));
+        Some((waiter.place, grants))
+    }
+
+    /// What undoes a plan that is about to be applied; the delivery has a number from here on.
+    fn undo_of(&mut self, number: GroupNumber, at: usize, plan: &DeliveryPlan, now: Now) -> GrantUndo {
+        let waiter = &self.slot(number).waiters[at];
+        let (consumer, session, no_ack) = (waiter.consumer, waiter.session, waiter.request.no_ack);
+        let delivery = match session {
+            Some(session) => session,
+            None if plan.entries.is_empty() => DeliveryNumber(0),
+            None => self.take_delivery_number(),
+        };
+        self.slot(number).group.undo_of(plan, no_ack, (consumer, delivery), now.engine_ms)
     }
 
     /// Hands entries to a consumer, in memory and in the commit.
@@ -262,26 +398,14 @@ impl Core {
             self.count(|c| &c.delivered, granted.len() as u64);
             self.count(|c| &c.redelivered, granted.iter().filter(|g| g.deliveries > 1).count() as u64);
         }
-        let home = (!to.no_ack).then(|| self.shared.commands.clone());
-        Grants { view, group: number, delivery: to.delivery, entries: granted, lease_ms: to.lease_ms, home }
+        Grants { view, group: number, delivery: to.delivery, entries: granted, lease_ms: to.lease_ms, way: None }
     }
 
-    /// Answers with grants: at once, unless the group's rules or settings changed in a commit that is not durable yet.
-    fn grant(&mut self, number: GroupNumber, grants: Grants, reply: Reply<DeliverAnswer>) {
-        let dirty = self.slot(number).dirty;
-        self.answer_observed(reply, Ok(DeliverAnswer::Granted(grants)), dirty);
-    }
-
-    /// Grants that nobody took go back, without counting a failure.
-    pub(super) fn ungrant(&mut self, number: GroupNumber, delivery: DeliveryNumber, ids: &[EntryId], now: Now) {
-        let Some(slot) = self.groups.get(&number) else { return };
-        let held = |id: &&EntryId| {
-            slot.group.pending.get(**id).is_some_and(|e| e.delivery == delivery && e.consumer != ConsumerNumber::NOBODY)
-        };
-        let entries: Vec<(EntryId, u64)> = ids.iter().filter(held).map(|id| (*id, now.engine_ms)).collect();
-        // Where that cannot be written, the lease brings them back.
-        if self.give_back(number, entries, ReturnedAs::HandedBack, now).is_ok() {
-            self.dispatch(number, now);
+    /// Answers with grants: at once, unless the rules or settings of a group changed in a commit that is not durable yet.
+    fn grant(&mut self, asker: &Asker, grants: Vec<(usize, Grants)>) {
+        let dirty = grants.iter().map(|(_, grants)| self.slot(grants.group).dirty).max().unwrap_or_default();
+        if let Some(reply) = asker.take_reply() {
+            self.answer_observed(reply, Ok(DeliverAnswer::Granted(grants)), dirty);
         }
     }
 
@@ -319,6 +443,7 @@ impl Core {
         }
         self.now = now;
         self.end_leases(number, now);
+        self.take_back_overdue(number, now);
         if self.groups.get(&number).is_some_and(|slot| slot.retry_ms.is_some_and(|at| at <= now.engine_ms)) {
             self.slot_mut(number).retry_ms = None;
             self.fetch_dead_letters(number, now);
@@ -332,11 +457,23 @@ impl Core {
         if expired.is_empty() {
             return;
         }
-        let entries = slot.group.plan_retry(&expired, None, now.engine_ms);
-        if self.give_back(number, entries, ReturnedAs::Failed, now).is_err() {
+        let (first, away) = (self.first_delivery, self.away);
+        let pending = &slot.group.pending;
+        // Whoever held these could do nothing about it: this side was away.
+        let is_excused = |id: &EntryId| {
+            let entry = pending.get(*id);
+            entry.is_some_and(|e| e.delivery < first || away.is_some_and(|(from, to)| from < e.due_ms && e.due_ms <= to))
+        };
+        let (excused, failed): (Vec<EntryId>, Vec<EntryId>) = expired.iter().partition(|id| is_excused(id));
+        let failed = slot.group.plan_retry(&failed, None, now.engine_ms);
+        let excused: Vec<(EntryId, u64)> = excused.into_iter().map(|id| (id, now.engine_ms)).collect();
+        let cost = give_back_cost(failed.len()) + give_back_cost(excused.len());
+        if self.admit(cost, Admit::Shrinking).is_err() {
             // No room to write that they ended: they end a little later.
-            self.slot_mut(number).group.pending.look_again(&expired, now.engine_ms + 1000);
+            return self.slot_mut(number).group.pending.look_again(&expired, now.engine_ms + 1000);
         }
+        self.apply_give_back(number, excused, ReturnedAs::HandedBack, now);
+        self.apply_give_back(number, failed, ReturnedAs::Failed, now);
     }
 }
 
@@ -378,7 +515,7 @@ fn take_prepared(slot: &mut GroupSlot, prepared: PreparedCandidates) {
 
 /// Which waiter is served next. Those who gave up waiting are dropped.
 pub(super) fn next_waiter(slot: &mut GroupSlot, now: Now) -> Option<usize> {
-    slot.waiters.retain(|w| !w.reply.is_abandoned());
+    slot.waiters.retain(|w| !w.asker.is_done());
     if slot.group.settings.dispatch != Dispatch::SingleActive {
         return (!slot.waiters.is_empty()).then_some(0);
     }
@@ -413,5 +550,6 @@ fn next_due(slot: &GroupSlot, now: Now, exists: &dyn Fn(EntryId) -> bool) -> Opt
         let idle_from = held.map(|(id, entry)| (id, entry.delivered_ms.saturating_add(idle_min)));
         idle_from.filter(|(_, at)| *at > now.engine_ms).find(|(id, _)| exists(*id)).map(|(_, at)| at)
     });
-    [lease, wait, ready, slot.retry_ms, takeover, idle].into_iter().flatten().filter(|at| *at != u64::MAX).min()
+    let overdue = overdue_ms(slot);
+    [lease, wait, ready, slot.retry_ms, takeover, idle, overdue].into_iter().flatten().filter(|at| *at != u64::MAX).min()
 }

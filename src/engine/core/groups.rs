@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::settle::give_back_cost;
 use super::streams::ADMIN_COST;
 use super::{Admit, Core, GroupSlot, Waiter};
 use crate::clock::Now;
@@ -61,17 +62,17 @@ impl Core {
             let waiters = std::mem::take(&mut self.slot_mut(number).waiters).into_iter();
             let (pulls, sessions): (VecDeque<_>, VecDeque<_>) = waiters.partition(|waiter| waiter.session.is_none());
             self.slot_mut(number).waiters = sessions;
-            for waiter in pulls {
-                self.commit.on_durable(Box::new(move || waiter.reply.send(Ok(DeliverAnswer::Nothing))));
+            for reply in pulls.iter().filter_map(|waiter| waiter.asker.take_reply()) {
+                self.commit.on_durable(Box::new(move || reply.send(Ok(DeliverAnswer::Nothing))));
             }
         }
     }
 
     /// Answers once what ended their wait is durable.
     fn refuse_waiters(&mut self, name: &GroupName, waiters: VecDeque<Waiter>) {
-        for waiter in waiters {
+        for reply in waiters.iter().filter_map(|waiter| waiter.asker.take_reply()) {
             let error = Error::new(Reason::GroupNotFound, format!("group {name} was deleted"));
-            self.commit.on_durable(Box::new(move || waiter.reply.send(Err(error))));
+            self.commit.on_durable(Box::new(move || reply.send(Err(error))));
         }
     }
 
@@ -230,6 +231,7 @@ impl Core {
         let window = Window::at(slot.group.cursor);
         slot.group.apply_settings(settings.clone(), now.engine_ms);
         slot.window = window;
+        slot.untaken.clear();
         slot.active = None;
         self.mark_group(number);
         self.record(GroupUpdated { stream, group: number, settings, at_ms: now.engine_ms }, None);
@@ -288,6 +290,7 @@ impl Core {
         let record = CursorMoved { stream: slot.group.stream, group: number, cursor, cursor_ordinal, skipped: 0 };
         slot.group.apply_cursor(&record);
         slot.window = Window::at(cursor);
+        slot.untaken.clear();
         self.mark_group(number);
         self.record(record, None);
     }
@@ -370,44 +373,39 @@ impl Core {
         DeliveryNumber(self.next_delivery - 1)
     }
 
-    pub(super) fn close_session(
-        &mut self,
-        key: &GroupKey,
-        session: DeliveryNumber,
-        drained: bool,
-        reply: Option<Reply<u64>>,
-        now: Now,
-    ) {
-        let closed = self.group_number(key).and_then(|number| self.try_close_session(number, session, drained, now));
-        if let Some(reply) = reply {
-            self.answer_or_refuse(reply, closed);
-        }
+    /// Ends a session that drains.
+    pub(super) fn close_session(&mut self, key: &GroupKey, session: DeliveryNumber, reply: Reply<u64>, now: Now) {
+        let closed = self.group_number(key).and_then(|number| self.end_session(number, session, true, now));
+        self.answer_or_refuse(reply, closed);
     }
 
-    fn try_close_session(
+    /// Ends a session; answers how many entries it gives back. Where that finds no room the session stays.
+    pub(super) fn end_session(
         &mut self,
         number: GroupNumber,
         session: DeliveryNumber,
         drained: bool,
         now: Now,
     ) -> Result<u64> {
-        let slot = self.slot_mut(number);
-        let known = slot.sessions.remove(&session);
-        slot.waiters.retain(|w| w.session != Some(session));
-        let Some(consumer) = known else {
+        let slot = self.slot(number);
+        let Some(consumer) = slot.sessions.get(&session).copied() else {
             return Err(Error::new(Reason::SessionNotFound, "the session has ended"));
         };
+        let ids = slot.group.held_by_delivery(session);
+        self.admit(give_back_cost(ids.len()), Admit::Shrinking)?;
+        let slot = self.slot_mut(number);
+        slot.sessions.remove(&session);
+        slot.waiters.retain(|w| w.session != Some(session));
         if slot.active == Some(consumer) && !slot.sessions.values().any(|c| *c == consumer) {
             slot.active = None;
         }
-        let ids = slot.group.held_by_delivery(session);
         // A lost session failed what it held; a drained one hands it back.
         let (entries, how) = if drained {
             (ids.iter().map(|id| (*id, now.engine_ms)).collect(), ReturnedAs::HandedBack)
         } else {
             (slot.group.plan_retry(&ids, None, now.engine_ms), ReturnedAs::Failed)
         };
-        self.give_back(number, entries, how, now)?;
+        self.apply_give_back(number, entries, how, now);
         self.dispatch(number, now);
         Ok(ids.len() as u64)
     }
@@ -455,9 +453,9 @@ impl Core {
         let (gone, kept): (std::collections::VecDeque<super::Waiter>, _) =
             waiters.partition(|w| w.consumer == consumer);
         slot.waiters = kept;
-        for waiter in gone {
+        for reply in gone.iter().filter_map(|waiter| waiter.asker.take_reply()) {
             let error = Error::new(Reason::ConsumerNotFound, format!("consumer {name} was removed"));
-            self.commit.on_durable(Box::new(move || waiter.reply.send(Err(error))));
+            self.commit.on_durable(Box::new(move || reply.send(Err(error))));
         }
         self.mark_group(number);
         self.record(record, None);

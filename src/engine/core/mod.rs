@@ -23,6 +23,7 @@ mod settle;
 mod streams;
 mod transaction;
 mod trim_singly;
+mod ungrant;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -67,6 +68,8 @@ pub(crate) struct GroupSlot {
     pub(crate) group: Group,
     pub(crate) window: Window,
     pub(crate) waiters: VecDeque<Waiter>,
+    /// Grants of which it is not known that they were taken, in the order of first deliveries.
+    pub(crate) untaken: VecDeque<ungrant::Untaken>,
     pub(crate) sessions: BTreeMap<DeliveryNumber, ConsumerNumber>,
     /// The consumer that a single-active group delivers to.
     pub(crate) active: Option<ConsumerNumber>,
@@ -88,6 +91,7 @@ impl GroupSlot {
             group,
             window,
             waiters: VecDeque::new(),
+            untaken: VecDeque::new(),
             sessions: BTreeMap::new(),
             active: None,
             dirty: 0,
@@ -110,6 +114,9 @@ pub(crate) enum Admit {
     Shrinking,
 }
 
+/// So long after it was away this side has not yet heard all that was sent to it meanwhile.
+const AWAY_GRACE_MS: u64 = 1000;
+
 /// The core's state.
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
@@ -119,6 +126,10 @@ pub(crate) struct Core {
     pub(crate) next_stream: u64,
     pub(crate) next_group: u64,
     pub(crate) next_delivery: u64,
+    /// The first delivery of this run: leases of earlier ones end without a failure.
+    first_delivery: DeliveryNumber,
+    /// When this side was last away (stopped, asleep, held up), in engine time: leases that ended then count no failure.
+    away: Option<(u64, u64)>,
     commit: CommitBuilder,
     /// Set by [`Core::start`], once the log is recovered.
     room: Option<RoomPlanner>,
@@ -171,6 +182,8 @@ impl Core {
             next_stream: 1,
             next_group: 1,
             next_delivery: 1,
+            first_delivery: DeliveryNumber(1),
+            away: None,
             commit: CommitBuilder::default(),
             room: None,
             number: 1,
@@ -202,6 +215,7 @@ impl Core {
     pub(crate) fn start(&mut self, room: RoomPlanner, replayed_bytes: u64, now: Now) {
         self.room = Some(room);
         self.now = now;
+        self.first_delivery = DeliveryNumber(self.next_delivery);
         // What the last checkpoint lacks counts, or runs that write little would let it grow.
         self.since_capture = replayed_bytes;
         self.capture_where_due();
@@ -217,6 +231,11 @@ impl Core {
         }
     }
 
+    /// Takes note that nothing was decided between these engine times, though there may have been something to decide.
+    pub(crate) fn was_away(&mut self, from_ms: u64, to_ms: u64) {
+        self.away = Some((from_ms, to_ms.saturating_add(AWAY_GRACE_MS)));
+    }
+
     fn room(&mut self) -> &mut RoomPlanner {
         self.room.as_mut().expect("the core was started")
     }
@@ -228,6 +247,7 @@ impl Core {
     /// Decides and applies one command.
     pub(crate) fn handle(&mut self, command: Command, now: Now) {
         self.now = now;
+        self.take_back(now);
         match command {
             Command::PublishEach { runs, reply } => self.publish_each(runs, reply, now),
             Command::CreateStream { name, settings, reply } => self.create_stream(name, settings, reply, now),
@@ -255,10 +275,9 @@ impl Core {
             Command::Seek { key, cursor, reads, dry_run, reply } => self.seek(&key, (cursor, reads), dry_run, reply),
             Command::Deliver(deliver) => self.deliver(*deliver, now),
             Command::OpenSession { key, consumer, reply } => self.open_session(&key, &consumer, reply, now),
-            Command::CloseSession { key, session, drained, reply } => {
-                self.close_session(&key, session, drained, reply, now);
-            }
-            Command::Ungrant { group, delivery, ids } => self.ungrant(group, delivery, &ids, now),
+            Command::CloseSession { key, session, reply } => self.close_session(&key, session, reply, now),
+            // That was done before.
+            Command::LookAtHomecoming => {}
             Command::Acknowledge { key, ids, holder, publish, reply } => {
                 self.acknowledge(&key, &ids, &holder, publish, reply, now);
             }
@@ -410,7 +429,9 @@ impl Core {
 
     /// Does what fell due.
     pub(crate) fn on_timer(&mut self, now: Now) {
+        self.now = now;
         self.note_wall_step(now);
+        self.take_back(now);
         self.expire_streams(now);
         while let Some((due, number)) = self.timers.first().copied() {
             if due > now.engine_ms {
@@ -584,7 +605,7 @@ impl Core {
         for number in numbers {
             let slot = self.slot_mut(number);
             for waiter in std::mem::take(&mut slot.waiters) {
-                waiter.reply.send(Err(Error::draining()));
+                waiter.asker.answer(Err(Error::draining()));
             }
             slot.letter_replies.clear();
         }

@@ -135,17 +135,28 @@ impl Core {
         how: ReturnedAs,
         now: Now,
     ) -> Result<()> {
+        self.admit(give_back_cost(entries.len()), Admit::Shrinking)?;
+        self.apply_give_back(number, entries, how, now);
+        Ok(())
+    }
+
+    /// The same. Room was admitted.
+    pub(super) fn apply_give_back(
+        &mut self,
+        number: GroupNumber,
+        entries: Vec<(EntryId, u64)>,
+        how: ReturnedAs,
+        now: Now,
+    ) {
         if entries.is_empty() {
-            return Ok(());
+            return;
         }
-        self.admit(ADMIN_COST + 24 * entries.len() as u64, Admit::Shrinking)?;
         let slot = self.slot_mut(number);
         let record = Returned { stream: slot.group.stream, group: number, entries, how };
         slot.group.apply_returned(&record);
         self.record(record, None);
         self.mark_if_ordered(number);
         self.fetch_dead_letters(number, now);
-        Ok(())
     }
 
     pub(super) fn nack(
@@ -248,6 +259,11 @@ fn check_all_held(plan: &SettlePlan) -> Result<()> {
                 .with("id", id))
         }
     }
+}
+
+/// What entries that are given back take in a commit, without a reason.
+pub(super) fn give_back_cost(entries: usize) -> u64 {
+    if entries == 0 { 0 } else { ADMIN_COST + 24 * entries as u64 }
 }
 
 fn settle_cost(ranges: usize) -> u64 {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::deliver::Waiter;
+use super::deliver::{Asker, Waiter};
 use super::streams::ADMIN_COST;
 use super::{Admit, Core, StreamSlot};
 use crate::clock::Now;
@@ -132,12 +132,19 @@ impl Core {
     }
 
     /// Serves an asker of the transaction that runs, before those who wait, or tells it that there is nothing.
-    pub(super) fn serve_first(&mut self, number: GroupNumber, waiter: Waiter, now: Now) {
-        self.slot_mut(number).waiters.push_front(waiter);
-        while self.is_first_next(number, now) && self.serve(number, 0, now) {}
-        if let Some(waiter) = self.slot_mut(number).waiters.pop_front_if(|waiter| waiter.together) {
-            waiter.reply.send(Ok(DeliverAnswer::Nothing));
+    pub(super) fn serve_first(&mut self, asker: &Asker, waiters: Vec<(GroupNumber, Waiter)>, now: Now) {
+        for (number, waiter) in waiters.into_iter().rev() {
+            self.postpones(number);
+            self.take_back_all(number, now);
+            self.slot_mut(number).waiters.push_front(waiter);
         }
+        for number in &asker.groups {
+            while !asker.is_done() && self.is_first_next(*number, now) && self.serve(*number, 0, now) {}
+        }
+        for number in &asker.groups {
+            self.slot_mut(*number).waiters.retain(|waiter| !waiter.together);
+        }
+        asker.answer(Ok(DeliverAnswer::Nothing));
     }
 
     fn is_first_next(&mut self, number: GroupNumber, now: Now) -> bool {

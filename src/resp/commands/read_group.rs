@@ -1,12 +1,12 @@
 //! XREADGROUP.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::select_all;
 
 use super::groups::is_missing;
-use super::read::{Options, keys_and_ids, within};
+use super::read::{Options, keys_and_ids};
 use crate::access::Permission;
 use crate::engine::{Delivered, Delivery, ListPending, Pull};
 use crate::limits::{PAGE_BYTES_DEFAULT, PAGE_ENTRIES_MAX, PULL_WAIT_MAX};
@@ -16,6 +16,9 @@ use crate::resp::reply::Reply;
 use crate::resp::session::Session;
 use crate::resp::{entries, ids};
 use crate::types::{ConsumerName, EntryId, GroupName, IdRange, StreamName};
+
+/// What makes a time one of whole milliseconds that is no shorter.
+const ALMOST_MS: Duration = Duration::from_nanos(999_999);
 
 /// One stream of a call.
 struct Wanted<'a> {
@@ -82,82 +85,81 @@ impl Session {
             return Ok(reply.unwrap_or(Reply::NullArray));
         }
         let _wait = self.client.wait();
-        let waiting = self.first_delivery(&wanted, &reader);
-        match within(block.unwrap_or_default(), waiting).await.transpose()? {
-            None => Ok(Reply::NullArray),
-            Some((at, delivery)) => {
-                let entries = delivered(&wanted[at], &delivery);
-                self.beside(&wanted, &reader, at, entries).await
-            }
-        }
+        Ok(self.wait_for_group(&wanted, &reader, block.unwrap_or_default()).await?.unwrap_or(Reply::NullArray))
     }
 
-    /// What came to one stream, with what there is now in the others: who waited is answered with all there is.
-    async fn beside(
+    /// What comes first to any of the streams, with what there is then in the others, in turn with all others that wait;
+    /// `None` when the time is over, where it is not zero.
+    async fn wait_for_group(
         &self,
         wanted: &[Wanted<'_>],
         reader: &Reader<'_>,
-        at: usize,
-        mut entries: Vec<Reply>,
-    ) -> Result<Reply, Refusal> {
-        let mut found = Vec::new();
-        for (n, wanted) in wanted.iter().enumerate() {
-            let entries = match n == at {
-                true => std::mem::take(&mut entries),
-                false => {
-                    let pulled = self.pull(wanted, reader, Duration::ZERO).await;
-                    pulled.map_or(Vec::new(), |pulled| delivered(wanted, &pulled))
-                }
-            };
-            if !entries.is_empty() {
-                found.push((wanted.stream.as_str(), Reply::Array(entries)));
+        block: Duration,
+    ) -> Result<Option<Reply>, Refusal> {
+        let until = tokio::time::Instant::now().checked_add(block).filter(|_| !block.is_zero());
+        loop {
+            // The engine counts whole milliseconds.
+            let left = until.map(|until| until.saturating_duration_since(tokio::time::Instant::now()) + ALMOST_MS);
+            let found = self.pull_new(wanted, reader, left.unwrap_or(PULL_WAIT_MAX).min(PULL_WAIT_MAX)).await?;
+            if !found.is_empty() {
+                let found = found.into_iter().map(|(at, entries)| (wanted[at].stream.as_str(), Reply::Array(entries)));
+                return Ok(Some(self.by_stream(found.collect())));
+            }
+            if until.is_some_and(|until| until <= tokio::time::Instant::now()) {
+                return Ok(None);
             }
         }
-        Ok(self.by_stream(found))
     }
 
     /// What there is; `None` where there is nothing new and nothing else was asked for.
     async fn read_group_now(&self, wanted: &[Wanted<'_>], reader: &Reader<'_>) -> Result<Option<Reply>, Refusal> {
-        let (mut found, mut budget) = (Vec::new(), self.budget());
-        for wanted in wanted {
+        let (mut found, mut budget) = (BTreeMap::new(), self.budget());
+        for (at, wanted) in wanted.iter().enumerate() {
             // What is left out comes with the next call.
-            if budget.is_used_up() {
-                break;
-            }
-            let entries = match wanted.history_after {
-                Some(after) => self.history(wanted, reader, after).await?,
-                None => {
-                    let pulled = self.pull(wanted, reader, Duration::ZERO).await;
-                    delivered(wanted, &pulled.map_err(|error| reader.refusal(wanted, error))?)
-                }
-            };
+            let Some(after) = wanted.history_after.filter(|_| !budget.is_used_up()) else { continue };
+            let entries = self.history(wanted, reader, after).await?;
             budget.note(entries.iter().map(Reply::bytes).sum());
-            if !entries.is_empty() || wanted.history_after.is_some() {
-                found.push((wanted.stream.as_str(), Reply::Array(entries)));
-            }
+            found.insert(at, entries);
         }
+        // New entries are asked for last and all at once: from there on nothing is waited for.
+        if !budget.is_used_up() {
+            found.extend(self.pull_new(wanted, reader, Duration::ZERO).await?);
+        }
+        let found = found.into_iter().map(|(at, entries)| (wanted[at].stream.as_str(), Reply::Array(entries)));
+        let found: Vec<_> = found.collect();
         Ok((!found.is_empty()).then(|| self.by_stream(found)))
     }
 
-    async fn pull(&self, wanted: &Wanted<'_>, reader: &Reader<'_>, wait: Duration) -> crate::error::Result<Delivery> {
-        let pull = reader.pull(wanted, wait);
-        match wanted.claim_idle {
-            Some(idle) => self.engine.pull_idle(pull, idle).await,
-            None => self.engine.pull(pull).await,
-        }
+    /// New entries of those streams of which they are wanted, by their places.
+    async fn pull_new(
+        &self,
+        wanted: &[Wanted<'_>],
+        reader: &Reader<'_>,
+        wait: Duration,
+    ) -> Result<Vec<(usize, Vec<Reply>)>, Refusal> {
+        let new = wanted.iter().enumerate().filter(|(_, wanted)| wanted.history_after.is_none());
+        let (places, streams): (Vec<usize>, Vec<_>) =
+            new.map(|(at, wanted)| (at, (wanted.stream.clone(), wanted.claim_idle))).unzip();
+        let Some(first) = places.first() else { return Ok(Vec::new()) };
+        let pulled = self.engine.pull_several(reader.pull(&wanted[*first], wait), streams).await;
+        let pulled = match pulled {
+            Ok(pulled) => pulled,
+            Err(error) => return Err(self.refusal(wanted, reader, error).await),
+        };
+        let replies = pulled.iter().map(|(n, delivery)| (places[*n], delivered(&wanted[places[*n]], delivery)));
+        Ok(replies.collect())
     }
 
-    /// Waits for the first entries that come to any of the streams, in turn with all others that wait.
-    async fn first_delivery(&self, wanted: &[Wanted<'_>], reader: &Reader<'_>) -> Result<(usize, Delivery), Refusal> {
-        loop {
-            let pulls = wanted.iter().map(|wanted| Box::pin(self.pull(wanted, reader, PULL_WAIT_MAX)));
-            // Those that are dropped hand back what they were granted meanwhile.
-            let (outcome, at, _) = select_all(pulls).await;
-            let delivery = outcome.map_err(|error| reader.refusal(&wanted[at], error))?;
-            if !delivery.entries.is_empty() {
-                return Ok((at, delivery));
+    /// The refusal of an error of several streams: where a group is missing, of the first whose group that is.
+    async fn refusal(&self, wanted: &[Wanted<'_>], reader: &Reader<'_>, error: crate::error::Error) -> Refusal {
+        if is_missing(&error) {
+            for wanted in wanted {
+                if let Err(missing) = self.check_group(&wanted.stream, &reader.group).await {
+                    return reader.refusal(wanted, missing);
+                }
             }
         }
+        reader.refusal(&wanted[0], error)
     }
 
     /// What a consumer holds after an id, delivered to it once more; what no longer exists shows without fields.
