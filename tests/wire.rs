@@ -10,6 +10,8 @@ mod grpc_backup;
 mod grpc_conduct;
 #[path = "wire/grpc_consume.rs"]
 mod grpc_consume;
+#[path = "wire/grpc_ends.rs"]
+mod grpc_ends;
 #[path = "wire/grpc_groups.rs"]
 mod grpc_groups;
 #[path = "wire/grpc_publish.rs"]

@@ -2,8 +2,9 @@
 //!
 //! The task never waits for one of its ends while it could serve the other: acknowledgements are settled while the client
 //! is slow to read. Everything is bounded: deliveries by the window, settlements in flight and answers not yet sent by
-//! constants; beyond those it stops reading. When the client is gone the session is dropped, which loses it; when the
-//! client drains or half-closes, what it asked is settled and the rest handed back.
+//! constants; beyond those it stops reading. Where the client drains or half-closes, or the server stops or fails, what was
+//! asked is settled and the rest handed back; every other end loses the session, which counts as a failure of what it
+//! held.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use super::held::{Held, Run};
 use super::pb::consume_request::Request as Ask;
 use super::pb::consume_response::Response as Tell;
 use super::publish::{self, Publisher};
+use super::request_end::RequestEnd;
 use super::status::{self, status};
 use super::{Shared, pb};
 use crate::access::{Caller, Permission};
@@ -52,6 +54,7 @@ pub(super) fn start(
     shared: Shared,
     caller: Caller,
     requests: Streaming<pb::ConsumeRequest>,
+    request_end: RequestEnd,
 ) -> ReceiverStream<Message> {
     let (sender, receiver) = mpsc::channel(CHANNEL_MESSAGES);
     tokio::spawn(async move {
@@ -60,7 +63,7 @@ pub(super) fn start(
             biased;
             () = sender.closed() => return,
             () = shared.drain.cancelled() => Err(Shared::draining()),
-            opened = Consumer::open(&shared, caller, requests) => opened,
+            opened = Consumer::open(&shared, caller, requests, request_end) => opened,
         };
         match opened {
             Ok((consumer, session)) => consumer.run(session, sender, shared).await,
@@ -79,6 +82,7 @@ struct Consumer {
     holder: Holder,
     publisher: Publisher,
     requests: Streaming<pb::ConsumeRequest>,
+    request_end: RequestEnd,
     message_bytes_max: usize,
     window: Window,
     held: Held,
@@ -122,7 +126,18 @@ enum Step {
     Drain,
     /// The window became smaller: what was asked is to be taken back.
     Pause,
+    /// The server stops, or cannot go on.
     Fail(Status),
+    /// The client broke off, or breaks the rules.
+    Lose(Status),
+}
+
+/// How a session ends.
+struct End {
+    /// What the client is told; unset: that it drained.
+    told: Option<Status>,
+    /// Whether what it holds failed.
+    is_lost: bool,
 }
 
 impl Consumer {
@@ -131,6 +146,7 @@ impl Consumer {
         shared: &Shared,
         caller: Caller,
         mut requests: Streaming<pb::ConsumeRequest>,
+        request_end: RequestEnd,
     ) -> Result<(Self, Session), Status> {
         let message_bytes_max = shared.options.message_bytes_max;
         let first = requests.message().await.map_err(|found| status::with_reason(found, message_bytes_max))?;
@@ -152,6 +168,7 @@ impl Consumer {
             holder: Holder::Delivery(session.number()),
             publisher: Publisher::new(caller),
             requests,
+            request_end,
             message_bytes_max,
             window,
             held: Held::default(),
@@ -166,6 +183,7 @@ impl Consumer {
 
     /// Serves the session to its end.
     async fn run(mut self, session: Session, sender: mpsc::Sender<Message>, shared: Shared) {
+        let end_of_session = session.end();
         let mut fetch = Fetch::Idle(session);
         let mut heartbeat = interval(shared.options.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -199,10 +217,14 @@ impl Consumer {
             match step {
                 Step::GoOn => {}
                 Step::Pause => fetch = self.pause(fetch).await,
-                Step::Drain => break Ok(()),
-                Step::Fail(status) => break Err(status),
+                Step::Drain => break End { told: None, is_lost: false },
+                Step::Fail(status) => break End { told: Some(status), is_lost: false },
+                Step::Lose(status) => break End { told: Some(status), is_lost: true },
             }
         };
+        if !end.is_lost {
+            end_of_session.hand_back();
+        }
         // A closed channel means that the client is gone: dropping what is left is all there is to do.
         tokio::select! {
             () = &mut gone => {}
@@ -278,16 +300,17 @@ impl Consumer {
 
     fn handle(&mut self, message: Result<Option<pb::ConsumeRequest>, Status>) -> Step {
         let request = match message {
-            Err(found) => return Step::Fail(status::with_reason(found, self.message_bytes_max)),
+            Err(found) => return Step::Lose(status::with_reason(found, self.message_bytes_max)),
+            Ok(None) if self.request_end.is_broken() => return Step::Lose(Status::cancelled("the call was cancelled")),
             Ok(None) => return Step::Drain,
             Ok(Some(message)) => message.request,
         };
         match request {
-            None => Step::Fail(status(Error::invalid("request", "is needed"))),
-            Some(Ask::Open(_)) => Step::Fail(status(Error::invalid("open", "only the first message opens"))),
+            None => Step::Lose(status(Error::invalid("request", "is needed"))),
+            Some(Ask::Open(_)) => Step::Lose(status(Error::invalid("open", "only the first message opens"))),
             Some(Ask::Drain(pb::ConsumeDrain {})) => Step::Drain,
             Some(Ask::Flow(flow)) => match parse_window(&flow) {
-                Err(error) => Step::Fail(status(within("flow", error))),
+                Err(error) => Step::Lose(status(within("flow", error))),
                 Ok(window) => {
                     let before = std::mem::replace(&mut self.window, window);
                     let smaller = window.entries < before.entries || window.bytes < before.bytes;
@@ -394,20 +417,21 @@ impl Consumer {
         self.outbox.push_back(Ok(pb::ConsumeResponse { response: Some(tell) }));
     }
 
-    /// Settles what was asked, hands back the rest, and says good-bye.
-    async fn finish(mut self, fetch: Fetch, end: Result<(), Status>, sender: &mpsc::Sender<Message>) {
+    /// Settles what was asked, gives back the rest, and says good-bye.
+    async fn finish(mut self, fetch: Fetch, end: End, sender: &mpsc::Sender<Message>) {
         let fetch = self.pause(fetch).await;
         while let Some(outcome) = self.settling.next().await {
             self.settled(outcome);
         }
         let handed_back = match fetch {
-            Fetch::Idle(session) => session.drain().await,
-            Fetch::Asked { .. } => Ok(0),
+            Fetch::Idle(session) if !end.is_lost => session.drain().await,
+            // Dropping a session loses it.
+            Fetch::Idle(_) | Fetch::Asked { .. } => Ok(0),
         };
-        match (end, handed_back) {
-            (Ok(()), Ok(handed_back)) => self.tell(Tell::Drained(pb::ConsumeDrained { handed_back })),
-            (Ok(()), Err(error)) => self.outbox.push_back(Err(status(error))),
-            (Err(status), _) => self.outbox.push_back(Err(status)),
+        match (end.told, handed_back) {
+            (None, Ok(handed_back)) => self.tell(Tell::Drained(pb::ConsumeDrained { handed_back })),
+            (None, Err(error)) => self.outbox.push_back(Err(status(error))),
+            (Some(status), _) => self.outbox.push_back(Err(status)),
         }
         for message in self.outbox {
             if sender.send(message).await.is_err() {

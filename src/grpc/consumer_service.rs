@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::convert::{bounded, group_of, start_at};
 use super::pb::consumer_service_server::ConsumerService;
 use super::status::status;
+use super::request_end::RequestEnd;
 use super::{Shared, consume_session, dead_letters, delivery, groups, pb, settings};
 use crate::access::{Caller, Permission};
 use crate::engine::{CreateGroup, Holder, StartAt};
@@ -34,7 +35,8 @@ impl ConsumerService for Consumers {
         request: Request<Streaming<pb::ConsumeRequest>>,
     ) -> Result<Response<Self::ConsumeStream>, Status> {
         let caller = self.0.caller(&request).map_err(status)?;
-        Ok(Response::new(consume_session::start(self.0.clone(), caller, request.into_inner())))
+        let end = request.extensions().get::<RequestEnd>().cloned().unwrap_or_default();
+        Ok(Response::new(consume_session::start(self.0.clone(), caller, request.into_inner(), end)))
     }
 
     async fn pull(&self, request: Request<pb::PullRequest>) -> Result<Response<pb::PullResponse>, Status> {

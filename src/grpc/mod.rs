@@ -19,6 +19,7 @@ mod pb;
 mod plain;
 mod publish;
 mod publish_stream;
+mod request_end;
 mod settings;
 mod status;
 mod stream_service;
@@ -39,6 +40,8 @@ use pb::backup_service_server::BackupServiceServer;
 use pb::consumer_service_server::ConsumerServiceServer;
 use pb::event_service_server::EventServiceServer;
 use pb::stream_service_server::StreamServiceServer;
+
+pub(crate) use request_end::RequestEnd;
 
 /// Bounds of the front end.
 #[derive(Clone, Copy, Debug)]

@@ -101,12 +101,19 @@ pub(super) struct Bounded {
     awaited: bool,
     wait_max: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
+    end: grpc::RequestEnd,
 }
 
 impl Bounded {
     /// A body of such messages. `awaited` says whether the first is due as soon as the call begins.
     pub(super) fn new(body: Incoming, messages: Messages, awaited: bool, held: &Held, wait_max: Duration) -> Self {
-        Self { body, messages, held: held.clone(), holds: 0, awaited, wait_max, deadline: None }
+        let end = grpc::RequestEnd::default();
+        Self { body, messages, held: held.clone(), holds: 0, awaited, wait_max, deadline: None, end }
+    }
+
+    /// Tells how it ends.
+    pub(super) fn end(&self) -> grpc::RequestEnd {
+        self.end.clone()
     }
 
     fn took(&mut self, bytes: &[u8]) -> Result<()> {
@@ -157,6 +164,23 @@ impl Body for Bounded {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, BoxError>>> {
+        let polled = self.poll_bounded(cx);
+        if matches!(polled, Poll::Ready(Some(Err(_)))) {
+            self.end.note_broken();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Bounded {
+    fn poll_bounded(&mut self, cx: &mut Context<'_>) -> Poll<Option<std::result::Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if polled.is_pending() && self.is_late(cx) {
             let error = Error::invalid("body", format!("was not whole after {} ms", self.wait_max.as_millis()));
@@ -173,13 +197,6 @@ impl Body for Bounded {
             return Poll::Ready(Some(Err(self.refusal(error))));
         }
         Poll::Ready(Some(Ok(frame)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

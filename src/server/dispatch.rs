@@ -51,8 +51,12 @@ impl hyper::service::Service<Request<Incoming>> for Dispatch {
         let is_one_of = |methods: &[&str]| methods.iter().any(|method| request.uri().path().ends_with(method));
         let (awaited, is_stream) = (!is_one_of(&FIRST_MESSAGE_WHENEVER), is_one_of(&STREAMS));
         let under_way = self.work.begin();
-        let bounded = |body| Body::new(Bounded::new(body, messages, awaited, &self.held, self.body_wait_max));
-        let answering = router.call(request.map(bounded));
+        let (parts, body) = request.into_parts();
+        let body = Bounded::new(body, messages, awaited, &self.held, self.body_wait_max);
+        let end = body.end();
+        let mut request = Request::from_parts(parts, Body::new(body));
+        request.extensions_mut().insert(end);
+        let answering = router.call(request);
         answering.map(move |answer| answer.map(|answer| under_way.until_answered(answer, is_stream))).boxed()
     }
 }
