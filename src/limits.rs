@@ -70,11 +70,17 @@ pub const OS_SYNC_DELAY_MAX: Duration = Duration::from_millis(100);
 
 /// Streams that one engine holds at most.
 pub const STREAMS_MAX: usize = 1_000_000;
-/// Groups that one stream holds at most.
-pub const GROUPS_PER_STREAM_MAX: usize = 1_000;
-/// Consumers that one group remembers at most.
-pub const CONSUMERS_PER_GROUP_MAX: usize = 10_000;
-/// Pending entries of a group, by default; delivery pauses there.
+/// Groups that one stream holds at most, by default.
+pub const GROUPS_PER_STREAM_DEFAULT: usize = 1_000_000;
+/// Consumers that one group remembers at most, by default.
+pub const CONSUMERS_PER_GROUP_DEFAULT: usize = 1_000_000;
+/// Groups of a stream, or consumers of a group, that settings may allow.
+pub const MEMBERS_MAX: usize = 100_000_000;
+/// A group forgets consumers by itself only where it remembers more than so many.
+pub const CONSUMERS_KEPT: usize = 1_000;
+/// A consumer that was not heard of for so long may be forgotten, by default.
+pub const CONSUMER_IDLE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Pending entries of a group, by default; what would go beyond is not delivered, and whoever asks is told.
 pub const PENDING_DEFAULT: u32 = 100_000;
 /// Pending entries that a group's settings may allow.
 pub const PENDING_MAX: u32 = 10_000_000;

@@ -14,6 +14,8 @@ mod groups;
 mod index;
 #[path = "engine/index_bytes.rs"]
 mod index_bytes;
+#[path = "engine/limits.rs"]
+mod limits;
 #[path = "engine/reclaim.rs"]
 mod reclaim;
 #[path = "engine/retention.rs"]

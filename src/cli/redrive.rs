@@ -40,6 +40,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let gone = args.of.connect.consumers().await?.redrive_dead_letters(request).await.map_err(refused)?.into_inner();
     let left = [("not_found", &gone.not_found[..]), ("original_gone", &gone.original_gone[..])];
     let told = print_outcome(args.of.output, &Outcome { what, done: gone.done, left: &left });
+    if !gone.original_gone.is_empty() {
+        eprintln!("synapse: original_gone: the stream has their originals no more; --to stream sends them to it anew");
+    }
     if gone.is_cut_short {
         bail!(
             "cut short: the group's bound on pending entries leaves no room for the others, which are dead letters still"

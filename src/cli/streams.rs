@@ -53,7 +53,8 @@ struct Create {
     /// Keep events no older than this, as 7d.
     #[arg(long, value_parser = values::duration, value_name = "DURATION")]
     age_max: Option<Duration>,
-    /// Drop what every group has acknowledged.
+    /// Drop what every group is done with: acknowledged, skipped, dead-lettered, delivered without acknowledgement,
+    /// dropped with a consumer, or passed by a cursor that was moved.
     #[arg(long)]
     until_acknowledged: bool,
     /// When a publish is answered: fsync or os.

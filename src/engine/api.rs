@@ -754,6 +754,8 @@ pub struct Stats {
     pub acknowledged: u64,
     /// Entries dead-lettered since start.
     pub dead_lettered: u64,
+    /// Askers who were told that their group has as many pending entries as it may, since start.
+    pub held_back: u64,
     /// Publishes answered as duplicates since start.
     pub duplicates: u64,
     /// Trims since start that damage kept from going as far as they should.

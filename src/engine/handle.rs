@@ -165,6 +165,7 @@ impl Engine {
             redelivered: get(&counters.redelivered),
             acknowledged: get(&counters.acknowledged),
             dead_lettered: get(&counters.dead_lettered),
+            held_back: get(&counters.held_back),
             duplicates: get(&counters.duplicates),
             trims_short: get(&counters.trims_short),
             queued: shared.commands.len() as u64,

@@ -1,6 +1,7 @@
 //! Settings of an engine: plain values, checked by [`EngineOptions::validate`].
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::faults::Faults;
@@ -28,6 +29,13 @@ pub struct EngineOptions {
     pub reader_threads: usize,
     /// The index takes a checkpoint after so much was written to the log: a start replays about that much at most.
     pub checkpoint_bytes: u64,
+    /// Groups that one stream holds at most.
+    pub groups_per_stream_max: usize,
+    /// Consumers that one group remembers at most.
+    pub consumers_per_group_max: usize,
+    /// Where a group remembers more than a thousand consumers, those that hold nothing and were not heard of for so long
+    /// are forgotten; zero: never.
+    pub consumer_idle_max: Duration,
     /// What goes wrong on purpose; nothing outside tests.
     pub faults: Faults,
 }
@@ -45,6 +53,9 @@ impl EngineOptions {
             publish_bytes_max: limits::PUBLISH_BYTES_DEFAULT,
             reader_threads: 2,
             checkpoint_bytes: limits::CHECKPOINT_BYTES_DEFAULT,
+            groups_per_stream_max: limits::GROUPS_PER_STREAM_DEFAULT,
+            consumers_per_group_max: limits::CONSUMERS_PER_GROUP_DEFAULT,
+            consumer_idle_max: limits::CONSUMER_IDLE_DEFAULT,
             faults: Faults::default(),
         }
     }
@@ -62,6 +73,8 @@ impl EngineOptions {
         within("event_bytes_max", self.event_bytes_max as u64, 1, limits::EVENT_BYTES_MAX as u64)?;
         within("publish_bytes_max", self.publish_bytes_max as u64, 1, limits::PUBLISH_BYTES_MAX as u64)?;
         within("checkpoint_bytes", self.checkpoint_bytes, 1, limits::CHECKPOINT_BYTES_MAX)?;
+        within("groups_per_stream_max", self.groups_per_stream_max as u64, 1, limits::MEMBERS_MAX as u64)?;
+        within("consumers_per_group_max", self.consumers_per_group_max as u64, 1, limits::MEMBERS_MAX as u64)?;
         within("reader_threads", self.reader_threads as u64, 1, 64)?;
         if self.event_bytes_max > self.publish_bytes_max {
             return Err(Error::invalid("event_bytes_max", "is greater than publish_bytes_max"));

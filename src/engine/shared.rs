@@ -72,6 +72,8 @@ pub(crate) struct Counters {
     pub(crate) redelivered: AtomicU64,
     pub(crate) acknowledged: AtomicU64,
     pub(crate) dead_lettered: AtomicU64,
+    /// Askers who were told that their group has as many pending entries as it may.
+    pub(crate) held_back: AtomicU64,
     pub(crate) duplicates: AtomicU64,
     pub(crate) groups: AtomicU64,
     pub(crate) log_end: AtomicU64,

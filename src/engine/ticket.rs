@@ -144,9 +144,11 @@ impl Homecoming {
 
     /// What came back since this was asked last.
     pub(crate) fn take(&self) -> Vec<Back> {
-        if !self.any.swap(false, Ordering::Acquire) {
+        // Looked at before every command.
+        if !self.any.load(Ordering::Acquire) {
             return Vec::new();
         }
+        self.any.store(false, Ordering::Release);
         std::mem::take(&mut *self.list.lock())
     }
 

@@ -16,6 +16,7 @@ mod ungrant;
 mod window;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::format::record::{
@@ -137,9 +138,27 @@ impl Group {
     pub fn consumer_count(&self) -> usize {
         self.consumers.len()
     }
+    /// Of so many consumers after one, in the order of their numbers and round again, those that hold nothing and were
+    /// not heard of since that time; and the last that was looked at.
+    pub fn idle_consumers(
+        &self,
+        after: ConsumerNumber,
+        count: usize,
+        since_ms: u64,
+    ) -> (Vec<ConsumerNumber>, ConsumerNumber) {
+        let rest = self.consumers.range((Bound::Excluded(after), Bound::Unbounded));
+        let looked_at: Vec<_> = rest.chain(self.consumers.range(..=after)).take(count).collect();
+        let last = looked_at.last().map_or(after, |(number, _)| **number);
+        let idle = looked_at.into_iter().filter(|(_, c)| c.pending == 0 && c.seen_ms() <= since_ms);
+        (idle.map(|(number, _)| *number).collect(), last)
+    }
     /// Whether it has yet to deliver an entry, or has it pending.
     pub fn needs(&self, id: EntryId) -> bool {
         self.cursor < id || self.pending.is_pending(id)
+    }
+    /// Whether no new entry can become pending.
+    pub fn is_at_bound(&self) -> bool {
+        self.pending.len() >= self.settings.pending_max as usize
     }
     /// Notes that a consumer was heard of.
     pub fn touch(&mut self, number: ConsumerNumber, now_ms: u64) {

@@ -360,7 +360,16 @@ impl PendingSet {
         }
         let exhausted = None;
         self.restore_one(PendingRow {
-            id, consumer, deliveries, failures, size, delivery, delivered_ms, due_ms, key, exhausted,
+            id,
+            consumer,
+            deliveries,
+            failures,
+            size,
+            delivery,
+            delivered_ms,
+            due_ms,
+            key,
+            exhausted,
         });
         meanwhile
     }

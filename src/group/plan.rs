@@ -188,11 +188,13 @@ impl Group {
             if is_wanted {
                 let busy = ordered && key != 0 && self.pending.is_key_busy(key) && !own_keys.contains(&key);
                 let full = if busy { plan.parked.len() >= request.parked_max } else { plan.is_full(request, size) };
-                if room == 0 || full {
+                // What is not to be pending, and what is already, needs no room.
+                let needs_room = !request.no_ack && !is_pending;
+                if (needs_room && room == 0) || full {
                     plan.taken -= 1;
                     break;
                 }
-                room -= usize::from(!request.no_ack && !is_pending);
+                room -= usize::from(needs_room);
                 if busy {
                     plan.parked.push(what);
                 } else {

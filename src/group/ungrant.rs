@@ -104,8 +104,7 @@ impl Group {
         let restored: BTreeSet<EntryId> = undo.before.iter().map(|before| before.id).collect();
         let forgotten = new().filter(|_| !undo.no_ack).chain(undo.parked.iter().copied());
         let active_ms = self.consumer(undo.consumer).and_then(|consumer| consumer.active_ms);
-        let (cursor, cursor_ordinal) =
-            undo.cursor.map_or((self.cursor, self.cursor_ordinal), |(from, _)| from);
+        let (cursor, cursor_ordinal) = undo.cursor.map_or((self.cursor, self.cursor_ordinal), |(from, _)| from);
         Some(Ungranted {
             stream: self.stream,
             group: self.number,

@@ -8,8 +8,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{bounded, group_of, start_at};
 use super::pb::consumer_service_server::ConsumerService;
-use super::status::status;
 use super::request_end::RequestEnd;
+use super::status::status;
 use super::{Shared, consume_session, dead_letters, delivery, groups, pb, settings};
 use crate::access::{Caller, Permission};
 use crate::engine::{CreateGroup, Holder, StartAt};

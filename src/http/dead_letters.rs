@@ -147,7 +147,7 @@ struct RedrivenAnswer {
     done: u64,
     /// Ids that are not, or no longer, dead letters of that group.
     not_found: Vec<IdText>,
-    /// Ids whose original entry is gone, so that the group alone cannot get it.
+    /// Ids whose original entry is gone, so that the group alone cannot get it: the way out is the target `stream`.
     original_gone: Vec<IdText>,
     /// The group's bound on pending entries left no room for the others: they are dead letters still.
     is_cut_short: bool,

@@ -64,6 +64,7 @@ fn add_stats(figures: &mut Figures, stats: &Stats, health: &Health) {
         ("redelivered_entries", "Entries delivered again since start", stats.redelivered),
         ("acknowledged_entries", "Entries acknowledged since start", stats.acknowledged),
         ("dead_lettered_entries", "Entries moved to dead letters since start", stats.dead_lettered),
+        ("held_back_pulls", "Pulls refused since their group has as many pending entries as it may", stats.held_back),
         ("duplicate_publishes", "Publishes answered as duplicates since start", stats.duplicates),
         ("trims_cut_short", "Trims since start that damage kept from dropping all that they should", stats.trims_short),
         ("cache_hits", "Blocks found in memory since start", stats.cache_hits),
@@ -82,9 +83,10 @@ const STREAM_SERIES: [Series<StreamInfo>; 3] = [
     ("stream_appended_entries", "Entries ever appended to a stream", |s, _| s.appended as f64),
 ];
 
-const GROUP_SERIES: [Series<GroupInfo>; 4] = [
+const GROUP_SERIES: [Series<GroupInfo>; 5] = [
     ("group_undelivered_entries", "Entries that a group has not been delivered", |g, _| g.undelivered as f64),
     ("group_pending_entries", "Entries that a group has not acknowledged", |g, _| g.pending as f64),
+    ("group_pending_max_entries", "Pending entries that a group may have", |g, _| f64::from(g.settings.pending_max)),
     ("group_dead_lettered_entries", "Entries that a group gave up", |g, _| g.dead_lettered as f64),
     (
         "group_oldest_unacknowledged_seconds",

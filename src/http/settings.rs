@@ -45,7 +45,8 @@ pub(super) struct RetentionForm {
     /// Keep entries no older than this.
     #[serde(skip_serializing_if = "Option::is_none")]
     age_max: Option<DurationText>,
-    /// Keep what some group has not acknowledged, drop what every group has.
+    /// Keep what some group has not acknowledged, drop what every group has. Done with is what was acknowledged, skipped,
+    /// dead-lettered, delivered without acknowledgement, dropped with a consumer, or passed by a cursor that was moved.
     until_acknowledged: bool,
 }
 

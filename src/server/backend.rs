@@ -26,6 +26,9 @@ pub(super) async fn open(settings: &Settings) -> Result<Engine> {
         auto_create_streams: settings.auto_create_streams,
         event_bytes_max: settings.event_bytes_max,
         publish_bytes_max: settings.publish_bytes_max,
+        groups_per_stream_max: settings.groups_per_stream_max,
+        consumers_per_group_max: settings.consumers_per_group_max,
+        consumer_idle_max: Duration::from_secs(settings.consumer_idle_max_s),
         ..EngineOptions::new(settings.data_dir.clone())
     };
     let opened = tokio::task::spawn_blocking(move || Engine::open(options)).await;

@@ -122,6 +122,12 @@ settings! {
     event_bytes_max / "SYNAPSE_EVENT_BYTES_MAX": usize = limits::EVENT_BYTES_DEFAULT;
     /// Largest atomic publish request, in bytes.
     publish_bytes_max / "SYNAPSE_PUBLISH_BYTES_MAX": usize = limits::PUBLISH_BYTES_DEFAULT;
+    /// Groups that one stream holds at most.
+    groups_per_stream_max / "SYNAPSE_GROUPS_PER_STREAM_MAX": usize = limits::GROUPS_PER_STREAM_DEFAULT;
+    /// Consumers that one group remembers at most.
+    consumers_per_group_max / "SYNAPSE_CONSUMERS_PER_GROUP_MAX": usize = limits::CONSUMERS_PER_GROUP_DEFAULT;
+    /// Where a group remembers more than a thousand consumers, those that hold nothing and were not heard of for so many seconds are forgotten; 0: never.
+    consumer_idle_max_s / "SYNAPSE_CONSUMER_IDLE_MAX_S": u64 = limits::CONSUMER_IDLE_DEFAULT.as_secs();
     /// Connections at most; one more is closed at once.
     connections_max / "SYNAPSE_CONNECTIONS_MAX": usize = 10_000;
     /// Requests that one HTTP/2 connection may have open.
@@ -265,6 +271,9 @@ impl Settings {
         if self.event_bytes_max > self.publish_bytes_max {
             return Err(Error::invalid("event_bytes_max", "may not exceed publish_bytes_max"));
         }
+        within("groups_per_stream_max", self.groups_per_stream_max as u64, 1, limits::MEMBERS_MAX as u64)?;
+        within("consumers_per_group_max", self.consumers_per_group_max as u64, 1, limits::MEMBERS_MAX as u64)?;
+        within("consumer_idle_max_s", self.consumer_idle_max_s, 0, 10 * 365 * 24 * 3_600)?;
         within("connections_max", self.connections_max as u64, 1, 1_000_000)?;
         within("http2_streams_max", u64::from(self.http2_streams_max), 1, 100_000)?;
         within("header_timeout_ms", self.header_timeout_ms, 100, 600_000)?;

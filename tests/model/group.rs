@@ -260,10 +260,11 @@ impl Group {
                 let key = entry.content.key.filter(|_| ordered);
                 let waits = key.is_some_and(|k| busy.contains(&k) && !own.contains(&k));
                 let size = entry.content.bytes.len();
-                if room == 0 || (!waits && plan.is_full(size)) {
+                let needs_room = !plan.ask.no_ack && !anew;
+                if (needs_room && room == 0) || (!waits && plan.is_full(size)) {
                     break;
                 }
-                room -= usize::from(!plan.ask.no_ack && !anew);
+                room -= usize::from(needs_room);
                 plan.anew.extend((anew && !plan.ask.no_ack).then_some(entry.id));
                 if waits {
                     plan.parked.push((entry.id, size, key));
@@ -275,6 +276,11 @@ impl Group {
             cursor = entry.id;
         }
         cursor
+    }
+
+    /// Whether there are new entries that it does not deliver since it has as many pending ones as it may.
+    pub(crate) fn holds_back(&self, entries: &Stream) -> bool {
+        self.pending.len() >= self.settings.pending_max as usize && entries.after(self.cursor).next().is_some()
     }
 
     /// Hands entries to a consumer.

@@ -487,6 +487,11 @@ impl World {
             group.touch(c, now_ms);
             group.deliver(stream, (c, number), ask, now_ms)
         });
+        let holds_back = self.with_group(s, g, |group, stream| group.holds_back(stream) && !ask.no_ack);
+        let want = match holds_back {
+            Ok(true) => want.and_then(|w| if w.is_empty() { Err(Reason::LimitReached) } else { Ok(w) }),
+            _ => want,
+        };
         if want.as_ref().is_ok_and(|w| !w.is_empty()) {
             self.check_number(number)?;
         }

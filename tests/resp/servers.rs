@@ -62,6 +62,10 @@ impl Synapse {
         self.port
     }
 
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Deletes every stream.
     pub(crate) fn clear(&self) {
         for name in self.engine.stream_names("") {

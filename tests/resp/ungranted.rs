@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use synapse::types::{GroupName, GroupSettings, StreamName};
+
 use crate::client::Client;
 use crate::servers::Synapse;
 
@@ -18,7 +20,8 @@ fn delivered(reply: &str) -> Vec<(String, String)> {
     for line in reply.split("\r\n") {
         if STREAMS.contains(&line) {
             stream = line.into();
-        } else if line.split_once('-').is_some_and(|(ms, seq)| ms.parse::<u64>().is_ok() && seq.parse::<u64>().is_ok()) {
+        } else if line.split_once('-').is_some_and(|(ms, seq)| ms.parse::<u64>().is_ok() && seq.parse::<u64>().is_ok())
+        {
             found.push((stream.clone(), line.into()));
         }
     }
@@ -65,6 +68,28 @@ fn read(port: u16, me: usize, seen: &Seen) {
             *seen.got.lock().expect("no panic").entry((stream, id)).or_default() += 1;
         }
     }
+}
+
+#[test]
+fn a_group_that_may_have_no_more_pending_entries_says_so() {
+    let synapse = Synapse::start();
+    let mut client = Client::connect(synapse.port());
+    client.ask("XGROUP CREATE s g 0 MKSTREAM");
+    let names = (StreamName::parse("s").expect("a name"), GroupName::parse("g").expect("a name"));
+    let settings = GroupSettings { pending_max: 2, ..GroupSettings::by_hand() };
+    futures::executor::block_on(synapse.engine().update_group(&names.0, &names.1, settings)).expect("changes");
+    for n in 1..=4 {
+        client.ask(&format!("XADD s {n}-0 f v"));
+    }
+    assert!(client.ask("XREADGROUP GROUP g c STREAMS s >").contains("2-0"));
+    for line in ["XREADGROUP GROUP g c STREAMS s >", "XREADGROUP GROUP g c BLOCK 20 STREAMS s >"] {
+        let told = client.ask(line);
+        assert!(told.starts_with("-ERR LIMIT_REACHED: group g has 2 pending entries"), "{told}");
+    }
+    // Redis has no such bound where nothing becomes pending.
+    let given = client.ask("XREADGROUP GROUP g c NOACK STREAMS s >");
+    assert!(given.contains("3-0") && given.contains("4-0"), "{given}");
+    assert_eq!(client.ask("XREADGROUP GROUP g c STREAMS s >"), "*-1\r\n");
 }
 
 #[test]

@@ -28,10 +28,12 @@ impl Core {
         let number = self.group_number(&GroupKey { stream: request.stream.clone(), group: request.group.clone() })?;
         let consumer = self.ensure_consumer(number, &request.consumer, now)?;
         let plan = self.plan_claim(number, prepared, now);
+        let stream = self.slot(number).group.stream;
+        let cursor = prepared.cursor.map(|cursor| self.place_cursor(stream, cursor)).transpose()?;
         self.admit(ADMIN_COST + CLAIMED_COST * (plan.entries.len() + plan.gone.len()) as u64, Admit::Shrinking)?;
         self.settle(number, plan.gone.iter().map(|id| IdRange::one(*id)).collect(), SettledAs::Gone);
-        if let Some(cursor) = prepared.cursor {
-            self.raise_cursor(number, cursor)?;
+        if let Some(cursor) = cursor {
+            self.raise_cursor(number, cursor);
         }
         let next = plan.next;
         let gone = plan.gone.iter().copied().collect();

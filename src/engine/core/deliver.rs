@@ -40,6 +40,13 @@ pub(crate) struct Asker {
     pub(crate) groups: Vec<GroupNumber>,
 }
 
+impl Waiter {
+    /// Whether what it gets counts as acknowledged at once.
+    pub(super) fn is_no_ack(&self) -> bool {
+        self.request.no_ack
+    }
+}
+
 impl Asker {
     /// Answers, unless that was done before.
     pub(crate) fn answer(&self, answer: Result<DeliverAnswer>) {
@@ -150,17 +157,39 @@ impl Core {
         }
         while self.serve_next(number, now) {}
         let Some(slot) = self.groups.get_mut(&number) else { return };
+        let mut over = Vec::new();
         slot.waiters.retain(|waiter| {
             let is_over = waiter.deadline_ms <= now.engine_ms;
             if is_over {
-                waiter.asker.answer(Ok(DeliverAnswer::Nothing));
+                over.push((Arc::clone(&waiter.asker), waiter.request.no_ack));
             }
             !is_over && !waiter.asker.is_done()
         });
         forget_taken(slot);
+        for (asker, no_ack) in over {
+            asker.answer(self.nothing(&asker, no_ack));
+        }
+        let Some(slot) = self.groups.get(&number) else { return };
         let stream = &self.streams[&slot.group.stream].stream;
         let due = next_due(slot, now, &|id| stream.exists(id));
         self.set_timer(number, due);
+    }
+
+    /// What is said to one for whom there was nothing: where a group holds back what it has since it has as many pending
+    /// entries as it may, that.
+    pub(super) fn nothing(&self, asker: &Asker, no_ack: bool) -> Result<DeliverAnswer> {
+        let full = asker.groups.iter().filter_map(|number| self.groups.get(number)).find(|slot| {
+            let stream = &self.streams[&slot.group.stream].stream;
+            slot.group.is_at_bound() && stream.entries_after(slot.group.cursor, slot.group.cursor_ordinal) > 0
+        });
+        let Some(slot) = full.filter(|_| !no_ack) else { return Ok(DeliverAnswer::Nothing) };
+        self.count(|c| &c.held_back, 1);
+        let (name, max) = (&slot.group.name, slot.group.settings.pending_max);
+        let message = format!(
+            "group {name} has {} pending entries, as many as its setting pending_max allows: acknowledge some, or raise it",
+            slot.group.pending.len()
+        );
+        Err(Error::new(Reason::LimitReached, message).with("max", max).with("setting", "pending_max"))
     }
 
     /// Serves one of those who wait; `false` where there is nothing for any of them.
@@ -462,7 +491,8 @@ impl Core {
         // Whoever held these could do nothing about it: this side was away.
         let is_excused = |id: &EntryId| {
             let entry = pending.get(*id);
-            entry.is_some_and(|e| e.delivery < first || away.is_some_and(|(from, to)| from < e.due_ms && e.due_ms <= to))
+            entry
+                .is_some_and(|e| e.delivery < first || away.is_some_and(|(from, to)| from < e.due_ms && e.due_ms <= to))
         };
         let (excused, failed): (Vec<EntryId>, Vec<EntryId>) = expired.iter().partition(|id| is_excused(id));
         let failed = slot.group.plan_retry(&failed, None, now.engine_ms);
@@ -551,5 +581,9 @@ fn next_due(slot: &GroupSlot, now: Now, exists: &dyn Fn(EntryId) -> bool) -> Opt
         idle_from.filter(|(_, at)| *at > now.engine_ms).find(|(id, _)| exists(*id)).map(|(_, at)| at)
     });
     let overdue = overdue_ms(slot);
-    [lease, wait, ready, slot.retry_ms, takeover, idle, overdue].into_iter().flatten().filter(|at| *at != u64::MAX).min()
+    [lease, wait, ready, slot.retry_ms, takeover, idle, overdue]
+        .into_iter()
+        .flatten()
+        .filter(|at| *at != u64::MAX)
+        .min()
 }

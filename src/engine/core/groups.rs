@@ -109,15 +109,20 @@ impl Core {
                 .with("stream", &key.stream)
                 .with("group", &key.group));
             }
-            if slot.groups.len() >= limits::GROUPS_PER_STREAM_MAX {
-                let max = limits::GROUPS_PER_STREAM_MAX;
-                return Err(Error::new(
-                    Reason::LimitReached,
-                    format!("the stream has {max} groups, and no more are allowed"),
-                ));
+            let max = self.shared.options.groups_per_stream_max;
+            if slot.groups.len() >= max {
+                return Err(limit_reached("stream", "groups", max, "groups_per_stream_max"));
             }
         } else if !create_stream {
             return Err(Error::stream_not_found(&key.stream));
+        }
+        match (existing, cursor) {
+            // It was deleted since the cursor was looked up: nothing is made for that.
+            (None, Some(Cursor::At { .. })) => return Err(Error::stream_not_found(&key.stream)),
+            (Some(stream), Some(cursor)) => {
+                self.place_cursor(stream, cursor)?;
+            }
+            _ => {}
         }
         self.admit(2 * ADMIN_COST, Admit::Growing)?;
         let stream = match existing {
@@ -140,7 +145,7 @@ impl Core {
     }
 
     /// Where a cursor stands, with the number of entries ever appended up to it.
-    fn place_cursor(&self, stream: StreamNumber, cursor: Cursor) -> Result<(EntryId, u64)> {
+    pub(super) fn place_cursor(&self, stream: StreamNumber, cursor: Cursor) -> Result<(EntryId, u64)> {
         let state = &self.streams[&stream].stream;
         match cursor {
             Cursor::Earliest => Ok((state.trimmed_before.prev().unwrap_or_default(), state.trimmed_ordinal)),
@@ -297,15 +302,13 @@ impl Core {
 
     /// Moves the cursor forward, where it does not stand there yet; as many entries count as read as before. Room was
     /// admitted.
-    pub(super) fn raise_cursor(&mut self, number: GroupNumber, to: Cursor) -> Result<()> {
+    pub(super) fn raise_cursor(&mut self, number: GroupNumber, to: (EntryId, u64)) {
         let group = &self.slot(number).group;
         let (reads, at) = (group.reads(), group.cursor);
-        let to = self.place_cursor(group.stream, to)?;
         if to.0 > at {
             self.put_cursor(number, to);
             self.set_reads(number, reads);
         }
-        Ok(())
     }
 
     pub(super) fn add_consumer(&mut self, key: &GroupKey, name: &ConsumerName, reply: Reply<bool>, now: Now) {
@@ -333,19 +336,47 @@ impl Core {
             self.slot_mut(number).group.touch(known, now.engine_ms);
             return Ok(known);
         }
-        if group.consumer_count() >= limits::CONSUMERS_PER_GROUP_MAX {
-            let max = limits::CONSUMERS_PER_GROUP_MAX;
-            return Err(Error::new(
-                Reason::LimitReached,
-                format!("the group has {max} consumers, and no more are allowed"),
-            ));
+        let (count, max) = (group.consumer_count(), self.shared.options.consumers_per_group_max);
+        self.admit(1024 + FORGOTTEN_COST * CONSUMERS_PER_LOOK as u64, Admit::Delivering)?;
+        if count > limits::CONSUMERS_KEPT || count >= max {
+            self.forget_idle_consumers(number, now);
+        }
+        let group = &self.slot(number).group;
+        if group.consumer_count() >= max {
+            return Err(limit_reached("group", "consumers", max, "consumers_per_group_max"));
         }
         let (stream, consumer) = (group.stream, group.next_consumer_number());
-        self.admit(1024, Admit::Delivering)?;
         let record = ConsumerAdded { stream, group: number, consumer, name: name.clone(), at_ms: now.engine_ms };
         self.slot_mut(number).group.apply_consumer_added(&record);
         self.record_lazily(record, None);
         Ok(consumer)
+    }
+
+    /// Looks at some of a group's consumers, round and round, and forgets those that hold nothing and were not heard of
+    /// for long. Each new name has some looked at, so that their number stays in proportion to those in use. Room was
+    /// admitted.
+    fn forget_idle_consumers(&mut self, number: GroupNumber, now: Now) {
+        let idle_max_ms = self.shared.options.consumer_idle_max.as_millis() as u64;
+        // After a start everybody has the whole time again.
+        let Some(before_ms) =
+            now.engine_ms.checked_sub(idle_max_ms).filter(|at| idle_max_ms > 0 && *at >= self.began_ms)
+        else {
+            return;
+        };
+        let slot = self.slot_mut(number);
+        let mut idle = slot.group.idle_consumers(slot.looked_at, CONSUMERS_PER_LOOK, before_ms);
+        slot.looked_at = idle.1;
+        idle.0.retain(|consumer| {
+            slot.active != Some(*consumer)
+                && slot.sessions.values().all(|of| of != consumer)
+                && slot.waiters.iter().all(|waiter| waiter.consumer != *consumer)
+        });
+        let stream = slot.group.stream;
+        for consumer in idle.0 {
+            let record = ConsumerRemoved { stream, group: number, consumer };
+            self.slot_mut(number).group.apply_consumer_removed(&record);
+            self.record_lazily(record, None);
+        }
     }
 
     pub(super) fn open_session(
@@ -432,11 +463,12 @@ impl Core {
                 .with("consumer", name)
         })?;
         let ids = group.held_by_consumer(consumer);
-        self.admit(ADMIN_COST + 24 * ids.len() as u64, Admit::Shrinking)?;
+        // A range of one id takes more than an id with the time from which it may be delivered.
+        self.admit(ADMIN_COST + give_back_cost(ids.len()) + 8 * ids.len() as u64, Admit::Shrinking)?;
         match held {
             HeldEntries::Back => {
                 let entries = ids.iter().map(|id| (*id, now.engine_ms)).collect();
-                self.give_back(number, entries, ReturnedAs::HandedBack, now)?;
+                self.apply_give_back(number, entries, ReturnedAs::HandedBack, now);
             }
             HeldEntries::Dropped => {
                 self.settle(number, ids.iter().map(|id| IdRange::one(*id)).collect(), SettledAs::Dropped);
@@ -502,6 +534,16 @@ fn list_pending(group: &Group, request: &ListPending, now: Now) -> Vec<PendingIn
         })
         .collect()
 }
+
+/// A bound that is a setting of the server.
+fn limit_reached(of: &str, what: &str, max: usize, setting: &'static str) -> Error {
+    let message = format!("the {of} has {max} {what}, as many as the server's setting {setting} allows");
+    Error::new(Reason::LimitReached, message).with("max", max).with("setting", setting)
+}
+
+/// Consumers that are looked at for each new name, and what a forgotten one takes in a commit.
+const CONSUMERS_PER_LOOK: usize = 16;
+const FORGOTTEN_COST: u64 = 64;
 
 fn check_group_settings(key: &GroupKey, settings: &GroupSettings) -> Result<()> {
     settings.validate()?;

@@ -68,6 +68,8 @@ pub(crate) struct GroupSlot {
     pub(crate) group: Group,
     pub(crate) window: Window,
     pub(crate) waiters: VecDeque<Waiter>,
+    /// The consumer after which those are looked at that may be forgotten.
+    pub(crate) looked_at: ConsumerNumber,
     /// Grants of which it is not known that they were taken, in the order of first deliveries.
     pub(crate) untaken: VecDeque<ungrant::Untaken>,
     pub(crate) sessions: BTreeMap<DeliveryNumber, ConsumerNumber>,
@@ -91,6 +93,7 @@ impl GroupSlot {
             group,
             window,
             waiters: VecDeque::new(),
+            looked_at: ConsumerNumber::NOBODY,
             untaken: VecDeque::new(),
             sessions: BTreeMap::new(),
             active: None,
@@ -128,6 +131,8 @@ pub(crate) struct Core {
     pub(crate) next_delivery: u64,
     /// The first delivery of this run: leases of earlier ones end without a failure.
     first_delivery: DeliveryNumber,
+    /// Engine time of the start, in milliseconds.
+    began_ms: u64,
     /// When this side was last away (stopped, asleep, held up), in engine time: leases that ended then count no failure.
     away: Option<(u64, u64)>,
     commit: CommitBuilder,
@@ -183,6 +188,7 @@ impl Core {
             next_group: 1,
             next_delivery: 1,
             first_delivery: DeliveryNumber(1),
+            began_ms: 0,
             away: None,
             commit: CommitBuilder::default(),
             room: None,
@@ -216,6 +222,7 @@ impl Core {
         self.room = Some(room);
         self.now = now;
         self.first_delivery = DeliveryNumber(self.next_delivery);
+        self.began_ms = now.engine_ms;
         // What the last checkpoint lacks counts, or runs that write little would let it grow.
         self.since_capture = replayed_bytes;
         self.capture_where_due();

@@ -10,7 +10,7 @@ use super::deliver::{Asker, Waiter};
 use super::streams::ADMIN_COST;
 use super::{Admit, Core, StreamSlot};
 use crate::clock::Now;
-use crate::engine::command::{Command, DeliverAnswer};
+use crate::engine::command::Command;
 use crate::engine::reply::Reply;
 use crate::engine::transaction::TransactionRoom;
 use crate::engine::view::StreamView;
@@ -133,6 +133,7 @@ impl Core {
 
     /// Serves an asker of the transaction that runs, before those who wait, or tells it that there is nothing.
     pub(super) fn serve_first(&mut self, asker: &Asker, waiters: Vec<(GroupNumber, Waiter)>, now: Now) {
+        let no_ack = waiters.iter().all(|(_, waiter)| waiter.is_no_ack());
         for (number, waiter) in waiters.into_iter().rev() {
             self.postpones(number);
             self.take_back_all(number, now);
@@ -144,7 +145,7 @@ impl Core {
         for number in &asker.groups {
             self.slot_mut(*number).waiters.retain(|waiter| !waiter.together);
         }
-        asker.answer(Ok(DeliverAnswer::Nothing));
+        asker.answer(self.nothing(asker, no_ack));
     }
 
     fn is_first_next(&mut self, number: GroupNumber, now: Now) -> bool {

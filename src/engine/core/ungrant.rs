@@ -59,7 +59,7 @@ impl Core {
     /// Looks at what came back by itself: grants that nobody took, and sessions that ended. What finds no room to be
     /// written stays on the list.
     pub(crate) fn take_back(&mut self, now: Now) {
-        if self.together.is_some() {
+        if self.together.is_some() || self.stopped {
             return;
         }
         for back in self.shared.homecoming.take() {
