@@ -1,5 +1,7 @@
 //! The front ends as clients see them: over real sockets, one binary, a module a topic.
 
+#[path = "wire/admission.rs"]
+mod admission;
 #[path = "wire/grpc.rs"]
 mod grpc;
 #[path = "wire/grpc_access.rs"]

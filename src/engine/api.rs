@@ -361,6 +361,8 @@ pub struct GroupInfo {
     pub pending: u64,
     /// Of those, entries that wait for redelivery.
     pub waiting: u64,
+    /// The smallest and the greatest id of those that are pending.
+    pub pending_ends: Option<(EntryId, EntryId)>,
     /// Wall time of append of the oldest entry that is not acknowledged, in milliseconds since the Unix epoch.
     pub oldest_unacknowledged_ms: Option<u64>,
     /// Entries that it has read as Redis counts them, where that is known: deletions may make it unknown.

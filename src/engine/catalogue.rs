@@ -183,16 +183,9 @@ impl Catalogue {
     /// Names in order, after a name, with a prefix.
     pub(crate) fn names(&self, prefix: &str, after: Option<&StreamName>, max: usize) -> Vec<StreamName> {
         let streams = self.streams.read();
-        let start = match after {
-            Some(after) if after.as_str() >= prefix => Bound::Excluded(after.clone()),
-            _ => match StreamName::parse(prefix) {
-                Ok(prefix) => Bound::Included(prefix),
-                Err(_) => Bound::Unbounded,
-            },
-        };
         streams
             .by_name
-            .range((start, Bound::Unbounded))
+            .range(names_from(prefix, after))
             .map(|(name, _)| name)
             .take_while(|name| name.as_str().starts_with(prefix))
             .take(max)
@@ -202,6 +195,18 @@ impl Catalogue {
     pub(crate) fn len(&self) -> usize {
         self.streams.read().by_name.len()
     }
+}
+
+/// Where names begin that come after a name and start with a prefix.
+pub(super) fn names_from(prefix: &str, after: Option<&StreamName>) -> (Bound<StreamName>, Bound<StreamName>) {
+    let start = match after {
+        Some(after) if after.as_str() >= prefix => Bound::Excluded(after.clone()),
+        _ => match StreamName::parse(prefix) {
+            Ok(prefix) => Bound::Included(prefix),
+            Err(_) => Bound::Unbounded,
+        },
+    };
+    (start, Bound::Unbounded)
 }
 
 #[cfg(test)]

@@ -543,6 +543,11 @@ impl Job {
 }
 
 impl PreparedPublish {
+    /// Bytes that it holds.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.bytes + size_of_val(&self.request.entries[..])
+    }
+
     /// Whether the request may make its stream.
     pub(crate) fn may_create(&self, default: bool) -> bool {
         self.request.create_stream.unwrap_or(default) && !matches!(self.request.expected, Some(Expected::Exists))
@@ -550,6 +555,11 @@ impl PreparedPublish {
 }
 
 impl Run {
+    /// Bytes that it holds.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.publish.held_bytes() + size_of_val(&self.counts[..])
+    }
+
     /// A run of one request that none joins.
     pub(crate) fn one(publish: PreparedPublish) -> Self {
         Self { publish, counts: Vec::new(), joins: false, cost: 0 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::api::{
-    Acknowledge, CreateGroup, Extend, GroupInfo, ListPending, Nack, PendingInfo, Seeked, Settled, StartAt,
+    Acknowledge, CreateGroup, Extend, GroupInfo, ListPending, Nack, NackAction, PendingInfo, Seeked, Settled, StartAt,
 };
 use super::command::{Command, Cursor, HeldEntries};
-use super::handle::{Engine, check_count, check_ids, group_key};
+use super::handle::{Engine, check_count, check_ids, check_text, group_key};
 use super::publish::prepare;
 use super::view::StreamView;
 use crate::error::{Error, Result};
@@ -163,10 +163,12 @@ impl Engine {
     /// Says that entries were not handled, and what is to become of them.
     pub async fn nack(&self, request: Nack) -> Result<Settled> {
         check_ids(request.ids.len())?;
-        if let super::api::NackAction::Retry { delay: Some(delay) } = &request.action
-            && *delay > limits::ACK_WAIT_MAX
-        {
-            return Err(Error::invalid("delay", format!("at most {} s", limits::ACK_WAIT_MAX.as_secs())));
+        match &request.action {
+            NackAction::Retry { delay: Some(delay) } if *delay > limits::ACK_WAIT_MAX => {
+                return Err(Error::invalid("delay", format!("at most {} s", limits::ACK_WAIT_MAX.as_secs())));
+            }
+            NackAction::DeadLetter { reason } => check_text("action.dead_letter.reason", reason)?,
+            _ => {}
         }
         let key = group_key(&request.stream, &request.group);
         let Nack { ids, holder, action, .. } = request;

@@ -317,6 +317,15 @@ pub(super) fn check_count(field: &str, value: usize, max: usize) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a text for people that is longer than allowed, naming the field.
+pub(super) fn check_text(field: &str, text: &str) -> Result<()> {
+    let max = crate::limits::EVENT_TEXT_BYTES_MAX;
+    if text.len() > max {
+        return Err(Error::invalid(field, format!("{} bytes, at most {max} are allowed", text.len())));
+    }
+    Ok(())
+}
+
 /// Refuses lists of ids that are longer than allowed, or empty.
 pub(super) fn check_ids(count: usize) -> Result<()> {
     if count == 0 {

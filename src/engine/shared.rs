@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::{Mutex, RwLock};
 
+use super::api::NackAction;
 use super::catalogue::Catalogue;
-use super::command::Command;
+use super::command::{Command, Deliver, PreparedPublish, RedriveOne, Run};
 use super::options::EngineOptions;
 use super::reply::{Release, Reply};
 use super::ticket::Homecoming;
@@ -225,11 +226,38 @@ impl Shared {
 }
 
 impl Command {
-    /// Bytes that count against the queue's bound.
+    /// Bytes that count against the queue's bound: what a command holds beside its own size, which the bound on their
+    /// number bounds. What the engine tells itself past the bounds counts nothing.
     fn bytes(&self) -> usize {
         match self {
-            Self::PublishEach { runs, .. } => runs.iter().map(|run| run.publish.bytes).sum(),
-            Self::Acknowledge { publish, .. } => publish.iter().map(|r| r.bytes).sum(),
+            Self::PublishEach { runs, .. } => runs.iter().map(Run::held_bytes).sum(),
+            Self::Acknowledge { ids, publish, .. } => {
+                size_of_val(&ids[..]) + publish.iter().map(PreparedPublish::held_bytes).sum::<usize>()
+            }
+            Self::Nack { ids, action, .. } => {
+                let reason = if let NackAction::DeadLetter { reason } = action { reason.len() } else { 0 };
+                size_of_val(&ids[..]) + reason
+            }
+            Self::Extend { ids, .. } => size_of_val(&ids[..]),
+            Self::DeleteEntries { entries, .. } => size_of_val(&entries[..]),
+            Self::DeleteStreams { names, .. } => size_of_val(&names[..]),
+            Self::TrimSingly { trim, .. } => size_of_val(&trim.candidates[..]),
+            Self::Claim { prepared, .. } => size_of_val(&prepared.request.ids[..]) + size_of_val(&prepared.forced[..]),
+            Self::Release { prepared, .. } => {
+                size_of_val(&prepared.request.ids[..]) + size_of_val(&prepared.forced[..])
+            }
+            Self::Redrive { letters, .. } => {
+                letters.iter().map(|one| size_of::<RedriveOne>() + one.entry.bytes.len()).sum()
+            }
+            Self::CreateStream { settings, .. } | Self::UpdateStream { settings, .. } => settings.description.len(),
+            Self::CreateGroup { settings, .. } | Self::UpdateGroup { settings, .. } => {
+                settings.description.len() + size_of_val(&settings.backoff_ms[..])
+            }
+            Self::Deliver(deliver) => {
+                let candidates =
+                    deliver.prepared.as_ref().map_or(0, |(_, prepared)| size_of_val(&prepared.candidates[..]));
+                size_of::<Deliver>() + candidates
+            }
             Self::Transact(transaction) => transaction.bytes(),
             _ => 0,
         }

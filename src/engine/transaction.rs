@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Wake};
 
 use parking_lot::Mutex;
 
+use super::catalogue::names_from;
 use super::command::Command;
 use super::core::Core;
 use super::handle::Engine;
@@ -153,14 +154,10 @@ impl Lent {
     /// Names in order, after a name, with a prefix.
     pub(super) fn names(&self, prefix: &str, after: Option<&StreamName>, max: usize) -> Vec<StreamName> {
         let found = self.with(|core| {
-            let wanted =
-                |name: &&StreamName| name.as_str().starts_with(prefix) && after.is_none_or(|after| *name > after);
-            core.names.keys().filter(wanted).cloned().collect::<Vec<_>>()
+            let names = core.names_in_order.range(names_from(prefix, after));
+            names.take_while(|name| name.as_str().starts_with(prefix)).take(max).cloned().collect()
         });
-        let mut names = found.unwrap_or_default();
-        names.sort_unstable();
-        names.truncate(max);
-        names
+        found.unwrap_or_default()
     }
 }
 

@@ -163,6 +163,10 @@ impl PendingSet {
     pub fn first(&self) -> Option<EntryId> {
         self.entries.first()
     }
+    /// The greatest pending id.
+    pub fn last(&self) -> Option<EntryId> {
+        self.entries.last()
+    }
     /// Entries that wait to be dead-lettered, with the consumer's reason.
     pub fn exhausted(&self) -> impl Iterator<Item = (EntryId, Option<&Arc<str>>)> {
         self.exhausted.iter().map(|(id, reason)| (*id, reason.as_ref()))

@@ -102,9 +102,6 @@ pub(super) fn nack_action(action: Option<pb::NackAction>) -> Result<NackAction> 
                 retry.delay.map(|delay| span("action.retry.delay", &delay, limits::ACK_WAIT_MAX)).transpose()?;
             Ok(NackAction::Retry { delay })
         }
-        Some(Action::DeadLetter(letter)) if letter.reason.len() > limits::EVENT_TEXT_BYTES_MAX => {
-            Err(Error::invalid("action.dead_letter.reason", format!("at most {} bytes", limits::EVENT_TEXT_BYTES_MAX)))
-        }
         Some(Action::DeadLetter(letter)) => Ok(NackAction::DeadLetter { reason: letter.reason }),
         Some(Action::Skip(())) => Ok(NackAction::Skip),
         Some(Action::HandBack(())) => Ok(NackAction::HandBack),
@@ -206,7 +203,6 @@ const IDLE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Reason;
 
     #[test]
     fn nacks_say_what_they_want() {
@@ -216,8 +212,8 @@ mod tests {
         nack_action(Some(pb::NackAction::default())).expect_err("empty");
         let retry = of(Action::Retry(pb::nack_action::Retry::default())).expect("valid");
         assert_eq!(retry, NackAction::Retry { delay: None });
-        let long = pb::nack_action::DeadLetter { reason: "x".repeat(2000) };
-        assert_eq!(of(Action::DeadLetter(long)).expect_err("too long").reason(), Reason::InvalidArgument);
+        let letter = pb::nack_action::DeadLetter { reason: "x".into() };
+        assert_eq!(of(Action::DeadLetter(letter)).expect("valid"), NackAction::DeadLetter { reason: "x".into() });
     }
 
     #[test]

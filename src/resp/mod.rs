@@ -21,6 +21,7 @@ mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod transaction;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,6 +10,7 @@ use super::refusal::Refusal;
 use super::reply::Reply;
 use super::room::Share;
 use super::session::Session;
+use super::work::READS_MAX_MS;
 use crate::engine::TransactionRoom;
 
 /// What the commands of one transaction take at most, counted as below: what they do fits one commit.
@@ -93,6 +94,7 @@ impl Session {
             return Err(Refusal::new("EXECABORT Transaction discarded because of previous errors."));
         }
         let Transaction { requests, room, .. } = transaction;
+        self.check_work(&requests).await?;
         let mut session = self.clone();
         let done = self.engine.transaction(room, move |engine| async move {
             (session.engine, session.is_lent) = (engine, true);
@@ -110,11 +112,16 @@ impl Session {
 
     async fn run_all(&mut self, requests: &[Vec<Bytes>]) -> Vec<Reply> {
         let (mut replies, mut bytes) = (Vec::with_capacity(requests.len()), 0);
+        let begun = self.clock.micros();
         for request in requests {
             let began = self.clock.micros();
             let (name, outcome) = match self.known(request) {
                 Ok(name) if bytes > REPLIES_BYTES_MAX && only_reads(name) => {
                     (name, Err(Refusal::new("ERR the replies of the transaction are larger than 64 MiB")))
+                }
+                Ok(name) if began.saturating_sub(begun) > READS_MAX_MS * 1_000 && only_reads(name) => {
+                    let why = format!("ERR the transaction has run for {READS_MAX_MS} ms and reads nothing more");
+                    (name, Err(Refusal::new(why)))
                 }
                 Ok(name) => (name, self.execute(name, Args::new(&request[1..]), false).await),
                 Err(refusal) => ("", Err(refusal)),
@@ -138,6 +145,7 @@ fn only_reads(name: &str) -> bool {
         name,
         "keys"
             | "scan"
+            | "dbsize"
             | "xrange"
             | "xrevrange"
             | "xread"

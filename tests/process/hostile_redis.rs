@@ -18,7 +18,7 @@ use crate::trial::{ALONE, Trial};
 /// server may grow meanwhile. The room is 256 MiB, the cache 64 MiB.
 type Attack = (&'static str, fn(&Target) -> String, u64);
 
-const ATTACKS: [Attack; 11] = [
+const ATTACKS: [Attack; 12] = [
     ("connect flood", connect_flood, 48),
     ("1,000 idle connections", idle_connections, 48),
     ("requests that are no requests", wrong_requests, 48),
@@ -29,6 +29,7 @@ const ATTACKS: [Attack; 11] = [
     ("one request for much of the same", greedy_reads, 400),
     ("replies that are not read", deaf_publishers, 96),
     ("transactions that never end", endless_transactions, 320),
+    ("transactions that list all names", listing_transactions, 320),
     ("readers that vanish", vanishing_readers, 64),
 ];
 
@@ -54,7 +55,10 @@ impl Target {
     }
 }
 
-/// A server with a stream of 20 MB and a group on another one.
+/// Streams beside those that are attacked.
+const STREAMS: usize = 2_000;
+
+/// A server with a stream of 20 MB, a group on another one, and many small streams.
 fn server(folder: &std::path::Path) -> (Server, u16) {
     let timeout = HEADER_TIMEOUT.as_millis().to_string();
     let flags = [&["--header-timeout-ms", &timeout, "--drain-timeout-ms", "1000"][..], &REDIS_PORT].concat();
@@ -62,6 +66,9 @@ fn server(folder: &std::path::Path) -> (Server, u16) {
     let port = port(&mut server);
     let mut client = Client::connect(port);
     assert_eq!(client.ask("XGROUP CREATE held g 0 MKSTREAM"), "+OK\r\n");
+    let small: String = (0..STREAMS).map(|n| format!("XADD small-{n} * n 1\r\n")).collect();
+    client.send(small.as_bytes());
+    (0..STREAMS).for_each(|_| assert!(client.reply().starts_with('$')));
     let data = "x".repeat(200_000);
     for _ in 0..100 {
         client.send(format!("*5\r\n$4\r\nXADD\r\n$3\r\nbig\r\n$1\r\n*\r\n$1\r\nd\r\n$200000\r\n{data}\r\n").as_bytes());
@@ -128,6 +135,25 @@ fn add_until(port: u16, until: Instant) -> Vec<Duration> {
         std::thread::sleep(Duration::from_millis(1));
     }
     times
+}
+
+/// Transactions that list all names again and again: those that would take too long are refused as a whole.
+fn listing_transactions(target: &Target) -> String {
+    let (mut run, mut refused) = (0, 0);
+    while target.goes_on() {
+        for (request, times) in [("KEYS zz*\r\n", 40_000), ("KEYS *\r\n", 250), ("SCAN 0 COUNT 10000\r\n", 2_000)] {
+            let mut client = Client::connect(target.port);
+            client.send(format!("MULTI\r\n{}EXEC\r\n", request.repeat(times)).as_bytes());
+            assert_eq!(client.reply(), "+OK\r\n");
+            (0..times).for_each(|_| assert_eq!(client.reply(), "+QUEUED\r\n"));
+            match client.reply() {
+                reply if reply.starts_with("-EXECABORT") => refused += 1,
+                _ => run += 1,
+            }
+        }
+    }
+    assert!(refused > 0, "what takes seconds is refused");
+    format!("{run} run, {refused} refused")
 }
 
 fn connect_flood(target: &Target) -> String {

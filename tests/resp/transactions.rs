@@ -130,6 +130,46 @@ fn a_transaction_that_is_too_large_does_nothing() {
 }
 
 #[test]
+fn a_transaction_that_would_hold_up_others_does_nothing() {
+    let synapse = Synapse::start();
+    let mut client = Client::connect(synapse.port());
+    let adds: String = (0..2_000).map(|n| format!("XADD s-{n} * n 1\r\n")).collect();
+    client.send(adds.as_bytes());
+    (0..2_000).for_each(|_| assert!(client.reply().starts_with('$')));
+    let adds: String = (0..10_000).map(|_| "XADD long * n 1\r\n").collect();
+    client.send(adds.as_bytes());
+    (0..10_000).for_each(|_| assert!(client.reply().starts_with('$')));
+    let mut run = |commands: &str, times: usize| {
+        client.send(format!("MULTI\r\nXADD done * n 1\r\n{}EXEC\r\n", commands.repeat(times)).as_bytes());
+        (0..times + 2).for_each(|_| drop(client.reply()));
+        (client.reply(), client.ask("XLEN done"))
+    };
+    for (command, times) in [
+        ("KEYS zz*\r\n", 40_000),
+        ("SCAN 0 COUNT 1\r\n", 2_000),
+        ("DBSIZE\r\n", 2_000),
+        ("XRANGE long - +\r\n", 100),
+        ("XREAD STREAMS long 0\r\n", 100),
+        ("XREVRANGE long + - COUNT 5000\r\n", 200),
+    ] {
+        let began = Instant::now();
+        let (reply, done) = run(command, times);
+        assert!(reply.starts_with("-EXECABORT") && reply.contains("200 ms is the most"), "{command}: {reply}");
+        assert_eq!(done, ":0\r\n", "{command}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{command}: it is refused before it is run");
+    }
+    for (n, (command, times)) in
+        [("KEYS zz\r\n", 10_000), ("XLEN long\r\n", 10_000), ("XRANGE long - + COUNT 10\r\n", 1_000)]
+            .into_iter()
+            .enumerate()
+    {
+        let (reply, done) = run(command, times);
+        assert!(reply.starts_with(&format!("*{}\r\n", times + 1)), "{command}: {}", &reply[..100.min(reply.len())]);
+        assert_eq!(done, format!(":{}\r\n", n + 1), "{command}");
+    }
+}
+
+#[test]
 fn a_renamed_key_ends_the_waits_of_its_groups_and_serves_who_waits_for_its_new_name() {
     let synapse = Synapse::start();
     let mut writer = Client::connect(synapse.port());

@@ -196,6 +196,7 @@ impl Core {
             pending: group.pending.len() as u64,
             waiting: group.pending.waiting(),
             released: group.pending.released(),
+            pending_ends: group.pending.first().zip(group.pending.last()),
             oldest_unacknowledged_ms: group.pending.first().map(|id| id.ms),
             reads: group.reads(),
             skipped_by_trim: group.skipped + stream.trimmed_ordinal.saturating_sub(group.cursor_ordinal),

@@ -125,6 +125,8 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) streams: HashMap<StreamNumber, StreamSlot>,
     pub(crate) names: HashMap<StreamName, StreamNumber>,
+    /// The same names in order.
+    pub(crate) names_in_order: BTreeSet<StreamName>,
     pub(crate) groups: HashMap<GroupNumber, GroupSlot>,
     pub(crate) next_stream: u64,
     pub(crate) next_group: u64,
@@ -183,6 +185,7 @@ impl Core {
             shared,
             streams: HashMap::new(),
             names: HashMap::new(),
+            names_in_order: BTreeSet::new(),
             groups: HashMap::new(),
             next_stream: 1,
             next_group: 1,

@@ -25,6 +25,7 @@ impl Core {
     pub(crate) fn add_stream(&mut self, stream: Stream, view: Arc<StreamView>) {
         self.next_stream = self.next_stream.max(stream.number.0 + 1);
         self.names.insert(stream.name.clone(), stream.number);
+        self.names_in_order.insert(stream.name.clone());
         let visible = stream.last;
         let number = stream.number;
         self.streams
@@ -36,6 +37,7 @@ impl Core {
         let mut slot = self.streams.remove(&number)?;
         self.forget_head(&mut slot);
         self.names.remove(&slot.stream.name);
+        self.names_in_order.remove(&slot.stream.name);
         self.forget_expiry(&slot.stream);
         for group in slot.groups.values() {
             self.forget_group(*group);
@@ -192,7 +194,9 @@ impl Core {
         let slot = self.streams.get_mut(&number)?;
         let from = std::mem::replace(&mut slot.stream.name, to.clone());
         self.names.remove(&from);
+        self.names_in_order.remove(&from);
         self.names.insert(to.clone(), number);
+        self.names_in_order.insert(to.clone());
         Some(Arc::clone(&slot.view))
     }
 

@@ -15,7 +15,7 @@ const DELETED_AT_ONCE: usize = 100_000;
 
 impl Session {
     pub(in crate::resp) fn dbsize(&self) -> Result<Reply, Refusal> {
-        Ok(Reply::count(self.visible().len()))
+        Ok(Reply::count(self.visible("").len()))
     }
 
     pub(in crate::resp) async fn delete(&self, args: Args<'_>) -> Result<Reply, Refusal> {
@@ -28,7 +28,7 @@ impl Session {
     pub(in crate::resp) async fn flush(&self, mut args: Args<'_>) -> Result<Reply, Refusal> {
         let _ = args.next_is("async") || args.next_is("sync");
         args.end()?;
-        let names = self.visible();
+        let names = self.visible("");
         names.iter().try_for_each(|name| self.may(Permission::Admin, name.as_str()))?;
         for names in names.chunks(DELETED_AT_ONCE) {
             self.engine.delete_streams(names.to_vec()).await?;
@@ -57,7 +57,9 @@ impl Session {
 
     pub(in crate::resp) fn keys(&self, mut args: Args<'_>) -> Result<Reply, Refusal> {
         let pattern = String::from_utf8_lossy(args.next()?).into_owned();
-        let names = self.visible().into_iter().filter(|name| glob_matches(&pattern, name.as_str()));
+        // Names are in order: only those are looked at that begin as the pattern does.
+        let begin = &pattern[..pattern.find(['*', '?', '[', '\\']).unwrap_or(pattern.len())];
+        let names = self.visible(begin).into_iter().filter(|name| glob_matches(&pattern, name.as_str()));
         Ok(Reply::Array(names.map(|name| Reply::text(name.as_str())).collect()))
     }
 
@@ -80,7 +82,7 @@ impl Session {
         if count < 1 {
             return Err(Refusal::syntax());
         }
-        let all = self.visible();
+        let all = self.visible("");
         let end = cursor.saturating_add(count.min(SCAN_MAX) as usize);
         let page = all.iter().skip(cursor).take(end - cursor);
         let fits = |name: &&StreamName| is_stream && pattern.as_ref().is_none_or(|p| glob_matches(p, name.as_str()));
@@ -89,9 +91,9 @@ impl Session {
         Ok(Reply::Array(vec![Reply::text(next.to_string()), Reply::Array(names)]))
     }
 
-    /// The streams that the caller may see, by name.
-    fn visible(&self) -> Vec<StreamName> {
-        let mut names = self.engine.stream_names("");
+    /// The streams that the caller may see, by name, whose names begin so.
+    fn visible(&self, begin: &str) -> Vec<StreamName> {
+        let mut names = self.engine.stream_names(begin);
         names.retain(|name| self.may(Permission::Read, name.as_str()).is_ok());
         names
     }

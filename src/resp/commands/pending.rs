@@ -37,19 +37,7 @@ impl Session {
 
     async fn pending_summary(&self, stream: StreamName, group: GroupName) -> Result<Reply, Failed> {
         let info = self.engine.group(&stream, &group).await?;
-        let mut list = all_pending(stream, group);
-        let (mut first, mut last) = (None, None);
-        loop {
-            let page = self.engine.list_pending(list.clone()).await?;
-            let Some(end) = page.last().map(|pending| pending.id) else { break };
-            first = first.or_else(|| page.first().map(|pending| pending.id));
-            last = Some(end);
-            match end.next().filter(|_| page.len() == PAGE_ENTRIES_MAX) {
-                Some(next) => list.range.first = next,
-                None => break,
-            }
-        }
-        let (Some(first), Some(last)) = (first, last) else {
+        let Some((first, last)) = info.pending_ends else {
             return Ok(Reply::Array(vec![Reply::Int(0), Reply::Null, Reply::Null, Reply::NullArray]));
         };
         let mut holders: Vec<_> = info.consumers.iter().filter(|consumer| consumer.pending > 0).collect();
