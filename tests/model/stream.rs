@@ -198,7 +198,7 @@ impl Stream {
         };
         let before = match to {
             TrimTo::BeforeId(id) => id.min(beyond),
-            TrimTo::BeforeTime(ms) => EntryId::new(ms, 0).min(beyond),
+            TrimTo::BeforeTime(ms) => self.existing().find(|e| e.append_ms >= ms).map_or(beyond, |e| e.id),
             TrimTo::KeepEntries(max) => tail(&|count, _| count <= max),
             TrimTo::KeepBytes(max) => tail(&|_, bytes| bytes <= max),
         };
