@@ -313,6 +313,10 @@ impl Head {
             let over = !rule.keep.fits(walk.length, walk.bytes);
             let is_kept = !over && piece.first >= rule.keep.from || piece.last == EntryId::MAX;
             let is_enough = rule.nodes.is_some_and(|max| walk.dropped.0 > max);
+            if live.0 == 0 && is_kept && rule.nodes.is_some() && rule.keep.from > EntryId::ZERO {
+                // A node goes only with its last entry, also where that was deleted.
+                return self.end(stream, rule, &walk, Some(piece.first), false);
+            }
             if live.0 > 0 && is_kept && !is_enough && rule.nodes.is_some() && piece.is_coarse() {
                 // Whether a node begins with it is not known.
                 return Planned::More(piece.first, finer(piece.detail));

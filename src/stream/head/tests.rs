@@ -51,6 +51,10 @@ impl Known {
             gone = (gone.0 + 1, gone.1 + u64::from(entry.bytes));
         }
         let Some(max) = rule.nodes else { return (first, gone.0, gone.1) };
+        // A node goes only with its last entry, also where that was deleted.
+        let is_by_id = rule.keep.from > EntryId::ZERO;
+        let from = self.entries.iter().map(|entry| entry.first).find(|id| is_by_id && *id >= rule.keep.from);
+        let first = from.map_or(first, |from| from.max(self.stream.trimmed_before).min(first));
         let (mut best, mut passed) = ((EntryId::ZERO, 0, 0), (0, 0));
         let ends = self.entries.iter().filter(|e| e.node_start).map(|e| e.first).chain([beyond]);
         for end in ends.filter(|end| *end > self.stream.trimmed_before && *end <= first) {
