@@ -112,6 +112,8 @@ pub const BACKOFF_STEPS_MAX: usize = 32;
 pub const DEDUP_REQUESTS_PER_PRODUCER: usize = 5;
 /// Remembered producers of one stream at most.
 pub const DEDUP_PRODUCERS_MAX: usize = 10_000;
+/// Requests of one stream that are remembered by a name alone at most.
+pub const DEDUP_NAMES_MAX: usize = 200_000;
 /// Remembered event ids of one stream at most.
 pub const DEDUP_EVENT_IDS_MAX: usize = 100_000;
 /// Remembered requests of one stream that are to be appended once, of all producers, at most.

@@ -53,6 +53,9 @@ pub struct Publish {
     pub expected: Option<Expected>,
     /// Deduplication by producer sequence.
     pub producer: Option<ProducerSequence>,
+    /// Deduplication by a name that the request alone has: a hash of it and of who named it. The same name with the same
+    /// contents is answered with the ids of the first time, as long as the stream's window is.
+    pub name: Option<u128>,
     /// Deduplication by the producer's name for the request, which has one entry and an id that is given to it.
     pub once: Option<OnceName>,
     /// Deduplicate by the events' own ids, even where the stream's settings do not.
@@ -84,6 +87,7 @@ impl Publish {
             ids: IdRequest::Auto,
             expected: None,
             producer: None,
+            name: None,
             once: None,
             dedup_by_event_id: false,
             durability: None,

@@ -86,6 +86,7 @@ impl Engine {
             ids: IdRequest::Auto,
             expected: None,
             producer: None,
+            name: None,
             once: None,
             dedup_by_event_id: false,
             ..

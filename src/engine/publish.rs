@@ -64,7 +64,7 @@ pub(super) fn prepare(request: Publish, options: &EngineOptions) -> Result<Prepa
 }
 
 pub(super) fn prepared(request: Publish, bytes: usize) -> PreparedPublish {
-    let hash = if request.producer.is_some() { content_hash(&request) } else { 0 };
+    let hash = if request.producer.is_some() || request.name.is_some() { content_hash(&request) } else { 0 };
     PreparedPublish { request, bytes, hash }
 }
 

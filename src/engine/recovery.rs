@@ -104,6 +104,7 @@ fn replay_effect(core: &mut Core, effect: Effect) -> Result<()> {
         }
         Effect::RequestRemembered(e) => stream(core, e.stream)?.apply_request(&e),
         Effect::EventIdsRemembered(e) => stream(core, e.stream)?.apply_event_ids(&e),
+        Effect::RequestNamed(e) => stream(core, e.stream)?.apply_named(&e),
         Effect::OnceRemembered(e) => stream(core, e.stream)?.once.remember(&e),
         Effect::OnceConfigured(e) => stream(core, e.stream)?.once.configure(&e),
         Effect::GroupCreated(e) => {

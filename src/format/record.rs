@@ -165,6 +165,21 @@ pub struct RequestRemembered {
     pub at_ms: u64,
 }
 
+/// A request is remembered by a name alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestNamed {
+    /// By which stream.
+    pub stream: StreamNumber,
+    /// Hash of its name and of who named it.
+    pub name: u128,
+    /// Hash of its contents (XXH3, 128 bits).
+    pub hash: u128,
+    /// The ids that it got.
+    pub entries: IdRun,
+    /// Engine time, in milliseconds.
+    pub at_ms: u64,
+}
+
 /// Event ids are remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventIdsRemembered {
@@ -589,6 +604,7 @@ effects! {
     0x19 => ExpirySet 2, before: version_1::ExpirySet,
     0x1a => OnceRemembered,
     0x1b => OnceConfigured,
+    0x1c => RequestNamed,
     0x20 => GroupCreated 2, before: version_1::GroupCreated,
     0x21 => GroupUpdated 2, before: version_1::GroupUpdated,
     0x22 => GroupDeleted,

@@ -165,6 +165,9 @@ pub enum Row {
     OnceSettings((u32, u32)),
     /// Such requests that a stream remembers, oldest first: producer, its name for it, entry.
     OnceNames(Vec<(Vec<u8>, Vec<u8>, EntryId)>),
+    /// Requests that a stream remembers by a name alone, oldest first: hash of the name, hash of the contents, ids, engine
+    /// time in milliseconds.
+    NamedRequests(Vec<(u128, u128, IdRun, u64)>),
     /// A group.
     Group(GroupRow),
     /// Consumers of a group.
@@ -251,6 +254,7 @@ rows! {
     6 => Expiry, in version 1: version_1::ExpiryRow;
     7 => OnceSettings;
     8 => OnceNames;
+    9 => NamedRequests;
     16 => Group, in version 1: version_1::GroupRow;
     17 => Consumers;
     18 => Pending;

@@ -36,6 +36,7 @@ impl Publisher {
             },
             expected: request.expected.map(expected).transpose()?,
             producer: request.producer.map(producer).transpose()?,
+            name: None,
             once: None,
             dedup_by_event_id: request.dedup_by_event_id,
             durability: durability("durability", request.durability)?,

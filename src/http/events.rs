@@ -158,11 +158,11 @@ async fn publish(
     let (parts, body) = request.into_parts();
     let entries = decode(&app, &parts.headers, body, source_of(&scope.caller)).await?;
     let mut publish = options.publish(stream, entries)?;
-    if let Some(producer) = idempotency(&parts.headers, &scope.caller)? {
+    if let Some(name) = idempotency(&parts.headers, &scope.caller)? {
         if publish.producer.is_some() {
             return Err(Error::invalid(IDEMPOTENCY_KEY, "does not go with producer_id").into());
         }
-        publish.producer = Some(producer);
+        publish.name = Some(name);
     }
     let stream = publish.stream.to_string();
     let published = app.engine.publish(publish).await?;
@@ -223,9 +223,9 @@ async fn decode(app: &App, headers: &HeaderMap, body: Body, source: &str) -> Ans
     Ok(decode(&body, source)?)
 }
 
-/// An idempotency key is a producer of its own with one request: the engine compares the contents of that request with
-/// what it remembers, and a key of one caller never meets that of another.
-fn idempotency(headers: &HeaderMap, caller: &Caller) -> Result<Option<ProducerSequence>> {
+/// The request's name by its idempotency key: the engine compares the contents of a request of that name with what it
+/// remembers, and a key of one caller never meets that of another.
+fn idempotency(headers: &HeaderMap, caller: &Caller) -> Result<Option<u128>> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
@@ -237,25 +237,24 @@ fn idempotency(headers: &HeaderMap, caller: &Caller) -> Result<Option<ProducerSe
     digest.update(caller.name().unwrap_or_default().as_bytes());
     digest.update([0]);
     digest.update(key.as_bytes());
-    let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Some(ProducerSequence { producer: ProducerId::parse(&format!("idempotency-key:{hex}"))?, sequence: 1 }))
+    Ok(digest.finalize().first_chunk().map(|half| u128::from_be_bytes(*half)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn with_key(key: &'static str) -> Result<Option<ProducerSequence>> {
+    fn with_key(key: &'static str) -> Result<Option<u128>> {
         let headers = [(IDEMPOTENCY_KEY.parse().expect("a name"), key.parse().expect("a value"))].into_iter().collect();
         idempotency(&headers, &Caller::ANYONE)
     }
 
     #[test]
-    fn keys_become_producers() {
+    fn keys_become_names() {
         let one = with_key("abc").expect("good");
         assert_eq!(one, with_key("\"abc\"").expect("good"), "quotes are the header's syntax, not the key");
         assert_ne!(one, with_key("abd").expect("good"));
-        assert_eq!(one.expect("a producer").sequence, 1);
+        assert!(one.is_some());
         with_key("").expect_err("empty");
         assert_eq!(idempotency(&HeaderMap::new(), &Caller::ANYONE).expect("none"), None);
     }

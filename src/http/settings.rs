@@ -59,7 +59,7 @@ pub(super) struct DedupForm {
     by_event_id: bool,
     /// How long a request or event id is remembered.
     window: DurationText,
-    /// Producers remembered at most.
+    /// Producers remembered at most; one more within the window is refused.
     producers_max: u32,
     /// Event ids remembered at most.
     event_ids_max: u32,

@@ -1,8 +1,10 @@
 //! What a stream remembers so that the same request or event is not appended twice.
 //!
-//! Bounded by age (engine time), by count, and by number of producers: the oldest goes first.
+//! Bounded by age (engine time), by count, and by number of producers. Within its window a producer is never forgotten for
+//! another one: where there are as many as may be, a new one is refused. Of event ids the oldest goes first.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use crate::error::{Error, Reason, Result};
 use crate::format::record::{EventIdsRemembered, IdRun, RequestRemembered};
@@ -45,7 +47,9 @@ impl Dedup {
         settings: &DedupSettings,
         now_ms: u64,
     ) -> Result<Option<RememberedRequest>> {
-        let Some(requests) = self.producers.get(producer) else { return Ok(None) };
+        let Some(requests) = self.producers.get(producer) else {
+            return self.check_room(settings, now_ms).map(|()| None);
+        };
         let alive = |r: &&RememberedRequest| now_ms.saturating_sub(r.at_ms) <= settings.window_ms;
         if let Some(found) = requests.iter().filter(alive).find(|r| r.sequence == sequence) {
             if found.hash != hash {
@@ -68,6 +72,17 @@ impl Dedup {
         }
     }
 
+    /// Refuses one more producer where as many as may be published within the window.
+    fn check_room(&self, settings: &DedupSettings, now_ms: u64) -> Result<()> {
+        let max = settings.producers_max as usize;
+        let Some((oldest_ms, _)) = self.producer_order.front() else { return Ok(()) };
+        let age_ms = now_ms.saturating_sub(*oldest_ms);
+        if self.producers.len() < max || age_ms > settings.window_ms {
+            return Ok(());
+        }
+        Err(full(&format!("{max} producers"), settings.window_ms - age_ms))
+    }
+
     /// The entry that an event of this id became, within the window.
     pub fn find_event(&self, event_id: &str, settings: &DedupSettings, now_ms: u64) -> Option<EntryId> {
         let (entry, at_ms) = self.events.get(event_id)?;
@@ -75,6 +90,9 @@ impl Dedup {
     }
 
     pub(super) fn remember_request(&mut self, record: &RequestRemembered, settings: &DedupSettings) {
+        if settings.producers_max == 0 {
+            return;
+        }
         let requests = self.producers.entry(record.producer.clone()).or_default();
         if requests.len() >= DEDUP_REQUESTS_PER_PRODUCER {
             requests.pop_front();
@@ -131,9 +149,7 @@ impl Dedup {
         while let Some((at_ms, producer)) = self.producer_order.front() {
             let last_at = self.producers.get(producer).and_then(|r| r.back()).map(|r| r.at_ms);
             let stale = last_at != Some(*at_ms);
-            let over = self.producers.len() > settings.producers_max as usize
-                || now_ms.saturating_sub(*at_ms) > settings.window_ms;
-            if !stale && !over {
+            if !stale && now_ms.saturating_sub(*at_ms) <= settings.window_ms {
                 break;
             }
             if !stale {
@@ -156,4 +172,10 @@ impl Dedup {
             self.event_order.pop_front();
         }
     }
+}
+
+/// The refusal of a request that could not be remembered: stored, it would be stored again when it is repeated.
+pub(super) fn full(what: &str, wait_ms: u64) -> Error {
+    let why = format!("the stream remembers {what} within its deduplication window already, and no more are allowed");
+    Error::new(Reason::LimitReached, why).retry_after(Duration::from_millis(wait_ms + 1))
 }

@@ -10,19 +10,21 @@
 mod dedup;
 mod deleted;
 mod head;
+mod named;
 mod once;
 mod rows;
 
 use crate::clock::Now;
 use crate::error::{Error, Reason, Result};
 use crate::format::record::{
-    EntriesDeleted, EventIdsRemembered, IdRun, LastIdSet, RequestRemembered, StreamCreated, Trimmed,
+    EntriesDeleted, EventIdsRemembered, IdRun, LastIdSet, RequestNamed, RequestRemembered, StreamCreated, Trimmed,
 };
 use crate::types::{EntryId, Expiry, IdRange, IdRequest, StreamName, StreamNumber, StreamSettings};
 
 pub use dedup::{Dedup, RememberedRequest};
 pub use deleted::DeletedIds;
 pub use head::{Cut, Detail, Found, Head, Keep, Piece, Planned, TrimRule, Wanted};
+pub use named::Named;
 pub use once::{Once, OnceInfo, OnceSettings};
 
 /// Where logical nodes end, in which approximate trims count: after so many entries, or so many bytes; zero for no such
@@ -75,6 +77,8 @@ pub struct Stream {
     pub removals: u64,
     /// What is remembered against duplicates.
     pub dedup: Dedup,
+    /// What is remembered of requests that have a name alone.
+    pub named: Named,
     /// What is remembered of requests that are to be appended once.
     pub once: Once,
     node_entries: u32,
@@ -102,6 +106,7 @@ impl Stream {
             deleted_max: EntryId::ZERO,
             removals: 0,
             dedup: Dedup::default(),
+            named: Named::default(),
             once: Once::default(),
             node_entries: 0,
             node_bytes: 0,
@@ -242,6 +247,11 @@ impl Stream {
     /// Remembers a producer's request.
     pub fn apply_request(&mut self, record: &RequestRemembered) {
         self.dedup.remember_request(record, &self.settings.dedup);
+    }
+
+    /// Remembers a request by its name.
+    pub fn apply_named(&mut self, record: &RequestNamed) {
+        self.named.remember(record, self.settings.dedup.window_ms);
     }
 
     /// Remembers event ids.

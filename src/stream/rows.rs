@@ -1,6 +1,6 @@
 //! A stream's state as rows of a checkpoint, and back.
 
-use super::{Dedup, DeletedIds, Once, OnceSettings, Stream};
+use super::{Dedup, DeletedIds, Named, Once, OnceSettings, Stream};
 use crate::format::state::{Row, Rows, StreamRow, list_rows};
 
 impl Stream {
@@ -28,6 +28,7 @@ impl Stream {
         list_rows(owner, self.deleted.iter(), rows, Row::Deleted);
         list_rows(owner, self.dedup.producer_rows(), rows, Row::Producers);
         list_rows(owner, self.dedup.event_rows(), rows, Row::EventIds);
+        list_rows(owner, self.named.rows(), rows, Row::NamedRequests);
         if self.added_offset != 0 {
             rows(owner, Row::Added(self.added_offset));
         }
@@ -59,6 +60,7 @@ impl Stream {
             deleted_max: row.deleted_max,
             removals: row.removals,
             dedup: Dedup::default(),
+            named: Named::default(),
             once: Once::default(),
             node_entries: row.node_entries,
             node_bytes: row.node_bytes,
@@ -74,6 +76,7 @@ impl Stream {
             Row::Added(offset) => self.added_offset = offset,
             Row::EventIds(events) => events.into_iter().for_each(|row| self.dedup.restore_event(row)),
             Row::OnceSettings(settings) => self.once.restore_settings(settings),
+            Row::NamedRequests(requests) => requests.into_iter().for_each(|row| self.named.restore(row)),
             Row::OnceNames(names) => names.into_iter().for_each(|row| self.once.restore(row)),
             _ => return false,
         }

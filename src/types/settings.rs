@@ -41,7 +41,7 @@ pub struct DedupSettings {
     pub by_event_id: bool,
     /// How long a request or event id is remembered, in milliseconds of engine time.
     pub window_ms: u64,
-    /// Producers remembered at most.
+    /// Producers remembered at most; one more within the window is refused.
     pub producers_max: u32,
     /// Event ids remembered at most.
     pub event_ids_max: u32,

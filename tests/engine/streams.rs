@@ -199,6 +199,55 @@ fn duplicates_are_answered_with_the_first_ids_also_after_a_restart() {
 }
 
 #[test]
+fn requests_that_are_only_named_make_no_stream_forget_a_producer_or_each_other() {
+    let mut fixture = Fixture::new();
+    let numbered = || Publish {
+        producer: Some(ProducerSequence { producer: ProducerId::parse("p").expect("valid"), sequence: 7 }),
+        ..events("s", 0..3)
+    };
+    let named = |name: u128| Publish { name: Some(name), ..events("s", 0..1) };
+    let first = wait(fixture.engine.publish(numbered())).expect("publishes");
+    let mut of_keys = Vec::new();
+    for batch in 0..13 {
+        let requests = (0..800).map(|n| named(batch * 800 + n)).collect();
+        let answers = wait(fixture.engine.publish_each(requests));
+        of_keys.extend(answers.into_iter().map(|answer| answer.expect("publishes").first));
+    }
+    for _ in 0..2 {
+        let again = wait(fixture.engine.publish(numbered())).expect("is known");
+        assert_eq!((again.duplicate, again.first), (true, first.first));
+        for name in [0, 1, 5_000, 10_399] {
+            let again = wait(fixture.engine.publish(named(name))).expect("is known");
+            assert_eq!((again.duplicate, again.first), (true, of_keys[name as usize]));
+        }
+        let other = Publish { entries: vec![event(99)], ..named(3) };
+        assert_eq!(wait(fixture.engine.publish(other)).expect_err("other events").reason(), Reason::DuplicateMismatch);
+        fixture = fixture.restart();
+    }
+    assert_eq!(wait(fixture.engine.stream(&stream("s"))).expect("is there").length, 3 + 10_400);
+}
+
+#[test]
+fn where_no_more_producers_can_be_remembered_new_ones_are_refused_and_known_ones_are_not() {
+    let fixture = Fixture::new();
+    let mut settings = StreamSettings::default();
+    settings.dedup.producers_max = 2;
+    wait(fixture.engine.create_stream(stream("s"), settings)).expect("is made");
+    let of = |producer: &str, sequence: u64| Publish {
+        producer: Some(ProducerSequence { producer: ProducerId::parse(producer).expect("valid"), sequence }),
+        ..events("s", 0..1)
+    };
+    let first = wait(fixture.engine.publish(of("a", 1))).expect("publishes");
+    wait(fixture.engine.publish(of("b", 1))).expect("publishes");
+    let refused = wait(fixture.engine.publish(of("c", 1))).expect_err("there are two");
+    assert_eq!(refused.reason(), Reason::LimitReached, "{refused}");
+    assert!(refused.retry_delay().is_some(), "it says when there is room again");
+    let again = wait(fixture.engine.publish(of("a", 1))).expect("is known");
+    assert_eq!((again.duplicate, again.first), (true, first.first));
+    wait(fixture.engine.publish(of("b", 2))).expect("publishes on");
+}
+
+#[test]
 fn tails_catch_up_and_go_on() {
     let fixture = Fixture::new();
     wait(fixture.engine.publish(events("s", 0..10))).expect("publishes");

@@ -80,6 +80,17 @@ fn an_idempotency_key_is_one_request() {
 }
 
 #[test]
+fn more_producers_than_can_be_remembered_are_told_to_come_later() {
+    let server = Server::start();
+    server.post("/streams", r#"{"name":"s","settings":{"dedup":{"producers_max":1}}}"#).is(201);
+    let publish = |producer: &str| server.post(&format!("/events/s?producer_id={producer}&producer_sequence=1"), "{}");
+    publish("helox").is(201);
+    publish("cyrex").refused(429, "LIMIT_REACHED");
+    assert_eq!(publish("helox").is(201).json()["duplicate"], true);
+    assert_eq!(server.get("/streams/s").is(200).json()["length"], 1);
+}
+
+#[test]
 fn producers_and_event_ids_deduplicate() {
     let server = Server::start();
     let path = "/events/s?producer_id=helox&producer_sequence=7";

@@ -52,7 +52,9 @@ impl FrozenState {
 fn is_lost(faults: Faults, row: &Row) -> bool {
     match row {
         Row::Pending(_) => faults.has(Fault::LosePending),
-        Row::Producers(_) | Row::EventIds(_) | Row::OnceNames(_) => faults.has(Fault::ForgetDuplicates),
+        Row::Producers(_) | Row::EventIds(_) | Row::OnceNames(_) | Row::NamedRequests(_) => {
+            faults.has(Fault::ForgetDuplicates)
+        }
         Row::Deleted(_) => faults.has(Fault::ForgetDeletes),
         _ => false,
     }
@@ -119,7 +121,8 @@ impl Core {
                 | Row::EventIds(_)
                 | Row::Added(_)
                 | Row::OnceSettings(_)
-                | Row::OnceNames(_) => {
+                | Row::OnceNames(_)
+                | Row::NamedRequests(_) => {
                     let slot = self.streams.get_mut(&StreamNumber(key.owner));
                     slot.is_some_and(|slot| slot.stream.restore_list(row))
                 }

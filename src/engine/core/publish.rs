@@ -14,9 +14,11 @@ use crate::engine::view::StreamView;
 use crate::error::{Error, Reason, Result};
 use crate::format::block::{ENTRY_HEAD_BYTES, TYPES_MAX};
 use crate::format::event::EventView;
-use crate::format::record::{CursorMoved, EventIdsRemembered, IdRun, OnceRemembered, RequestRemembered, StreamCreated};
+use crate::format::record::{
+    CursorMoved, Effect, EventIdsRemembered, IdRun, OnceRemembered, RequestNamed, RequestRemembered, StreamCreated,
+};
 use crate::limits;
-use crate::storage::block_cost;
+use crate::storage::{block_cost, record_cost};
 use crate::stream::{Piece, Stream, TrimRule};
 use crate::types::{
     Durability, EntryId, EntryKind, GroupNumber, IdRequest, NewEntry, StreamName, StreamNumber, StreamSettings,
@@ -212,6 +214,12 @@ impl Core {
             let published = Published { first: entry, last: entry, count: 1, duplicate: true, each: None };
             return Ok(PublishPlan::Duplicate(published));
         }
+        if let Some(name) = request.name
+            && let Some(found) =
+                stream.named.find(name, prepared.hash, stream.settings.dedup.window_ms, now.engine_ms)?
+        {
+            return Ok(PublishPlan::Duplicate(published_before(found)));
+        }
         check_expected(stream, request.expected, create.is_none())?;
         let events = plan_event_ids(stream, prepared, now);
         let fresh = match &events {
@@ -264,6 +272,9 @@ impl Core {
         };
         self.append(plan.stream, plan.ids, &entries, now);
         self.remember(plan.stream, request.producer, prepared.hash, plan.ids, remembered, now);
+        if let Some(name) = request.name {
+            self.remember_named(plan.stream, name, prepared.hash, plan.ids, now);
+        }
         if let Some(OnceName { producer, name }) = request.once {
             self.remember_once(OnceRemembered { stream: plan.stream, producer, name, entry: plan.ids.first });
         }
@@ -384,6 +395,14 @@ impl Core {
         }
     }
 
+    fn remember_named(&mut self, stream: StreamNumber, name: u128, hash: u128, entries: IdRun, now: Now) {
+        let record = RequestNamed { stream, name, hash, entries, at_ms: now.engine_ms };
+        if let Some(slot) = self.streams.get_mut(&stream) {
+            slot.stream.apply_named(&record);
+        }
+        self.record_lazily(record, None);
+    }
+
     fn remember_once(&mut self, record: OnceRemembered) {
         if let Some(slot) = self.streams.get_mut(&record.stream) {
             slot.stream.once.remember(&record);
@@ -447,10 +466,11 @@ fn find_duplicate(stream: &Stream, prepared: &PreparedPublish, now: Now) -> Resu
     let settings = &stream.settings.dedup;
     let found =
         stream.dedup.find_request(&producer.producer, producer.sequence, prepared.hash, settings, now.engine_ms)?;
-    Ok(found.map(|found| {
-        let (first, last) = (found.entries.first, found.entries.last());
-        Published { first, last, count: found.entries.count, duplicate: true, each: None }
-    }))
+    Ok(found.map(|found| published_before(found.entries)))
+}
+
+fn published_before(entries: IdRun) -> Published {
+    Published { first: entries.first, last: entries.last(), count: entries.count, duplicate: true, each: None }
 }
 
 fn check_expected(stream: &Stream, expected: Option<Expected>, exists: bool) -> Result<()> {
@@ -536,7 +556,15 @@ fn publish_cost(
     let create = create.map_or(0, |c| c.name.as_str().len() + NEW_STREAM_COST as usize);
     let once = once_cost(prepared);
     let trim = if prepared.request.trim.is_some() { trim_cost() } else { 0 };
-    append_cost(prepared.request.entries.len(), prepared.bytes) + (remembered + create + once) as u64 + trim
+    let named = prepared.request.name.map_or(0, named_cost);
+    append_cost(prepared.request.entries.len(), prepared.bytes) + (remembered + create + once) as u64 + trim + named
+}
+
+/// What a request takes that is remembered by its name.
+fn named_cost(name: u128) -> u64 {
+    let entries = IdRun { first: EntryId::ZERO, count: 0 };
+    let record = RequestNamed { stream: StreamNumber(0), name, hash: 0, entries, at_ms: 0 };
+    record_cost(Effect::from(record).encode().len())
 }
 
 /// What the name of a request takes that is to be appended once.
