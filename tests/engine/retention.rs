@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use synapse::engine::{Acknowledge, CreateGroup, Holder, Pull, StartAt, Trim, TrimTo};
+use synapse::error::Reason;
 use synapse::types::{EntryId, GroupSettings, IdRange, Retention, StreamSettings};
 
+use crate::world::World;
 use crate::{Fixture, consumer, events, group, stream, wait};
 
 fn keep(fixture: &Fixture, name: &str, retention: Retention) {
@@ -53,6 +55,32 @@ fn streams_keep_exactly_as_much_as_they_are_told() {
     assert_eq!(wait(fixture.engine.delete_entries(&stream("by-entries"), vec![last])).expect("deletes"), 1);
     fill(&fixture, "by-entries", 5);
     settles_at(&fixture, "by-entries", 120);
+}
+
+#[test]
+fn a_full_disk_takes_a_shorter_retention_and_new_groups() {
+    let world = World::new();
+    world.disk.set_budget(4 << 20);
+    let mut stepped = world.open().expect("opens");
+    let engine = stepped.engine().clone();
+    let full = loop {
+        match stepped.run(engine.publish(events("s", 0..50))) {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.reason(), Reason::StorageFull, "{full}");
+    let start = StartAt::Earliest;
+    let settings = GroupSettings::default();
+    let request = CreateGroup { stream: stream("s"), group: group("g"), start, settings, create_stream: false };
+    stepped.run(engine.create_group(request)).expect("a group can be made");
+    let settings = GroupSettings { max_deliveries: 3, ..GroupSettings::default() };
+    stepped.run(engine.update_group(&stream("s"), &group("g"), settings)).expect("and changed");
+    let retention = Retention { entries_max: Some(100), ..Retention::default() };
+    let settings = StreamSettings { retention, ..StreamSettings::default() };
+    stepped.run(engine.update_stream(&stream("s"), settings)).expect("a stream can be told to keep less");
+    stepped.retain();
+    assert_eq!(stepped.run(engine.stream(&stream("s"))).expect("is there").length, 100);
 }
 
 #[test]

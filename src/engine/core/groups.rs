@@ -124,7 +124,9 @@ impl Core {
             }
             _ => {}
         }
-        self.admit(2 * ADMIN_COST, Admit::Growing)?;
+        // A group is how a full disk is drained; only what makes a stream grows.
+        let what = if existing.is_some() { Admit::Delivering } else { Admit::Growing };
+        self.admit(2 * ADMIN_COST, what)?;
         let stream = match existing {
             Some(number) => number,
             None => {
@@ -232,7 +234,7 @@ impl Core {
             return Err(Error::invalid("dispatch", "cannot change while entries are pending"));
         }
         let stream = group.stream;
-        self.admit(ADMIN_COST, Admit::Growing)?;
+        self.admit(ADMIN_COST, Admit::Delivering)?;
         let slot = self.slot_mut(number);
         let window = Window::at(slot.group.cursor);
         slot.group.apply_settings(settings.clone(), now.engine_ms);

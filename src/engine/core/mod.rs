@@ -111,7 +111,7 @@ impl GroupSlot {
 pub(crate) enum Admit {
     /// Publishing and making things: must leave the reserve alone.
     Growing,
-    /// Deliveries: may use half of the reserve.
+    /// Deliveries, and settings and groups, by which a full disk gets room: may use half of the reserve.
     Delivering,
     /// Acknowledging, trimming, deleting: may use all of it.
     Shrinking,

@@ -106,7 +106,8 @@ impl Core {
         self.check_open()?;
         settings.validate()?;
         let number = self.stream_number(name)?;
-        self.admit(ADMIN_COST, Admit::Growing)?;
+        // A shorter retention is how a full disk gets room.
+        self.admit(ADMIN_COST, Admit::Delivering)?;
         self.change_stream(number, |stream| stream.settings = settings.clone());
         self.record(StreamUpdated { stream: number, settings }, Some(number));
         Ok(self.describe_stream(number))
