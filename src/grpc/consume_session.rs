@@ -9,9 +9,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
@@ -196,7 +196,13 @@ impl Consumer {
             let reading = self.settling.len() < SETTLEMENTS_MAX && self.outbox.len() < SETTLEMENTS_MAX;
             let step = tokio::select! {
                 biased;
-                () = &mut gone => return,
+                () = &mut gone => {
+                    // It may have half-closed before it went, which was not read yet.
+                    if self.has_half_closed() {
+                        end_of_session.hand_back();
+                    }
+                    return;
+                }
                 () = &mut drained => Step::Fail(Shared::draining()),
                 Some(outcome) = self.settling.next(), if !self.settling.is_empty() => self.settled(outcome),
                 Ok(room) = sender.reserve(), if !self.outbox.is_empty() => {
@@ -229,6 +235,17 @@ impl Consumer {
         tokio::select! {
             () = &mut gone => {}
             () = self.finish(fetch, end, &sender) => {}
+        }
+    }
+
+    /// Whether the client has said all it wanted to say, and did not just break off. What it asked last is not answered.
+    fn has_half_closed(&mut self) -> bool {
+        loop {
+            match self.requests.message().now_or_never() {
+                Some(Ok(Some(_))) => {}
+                Some(Ok(None)) => return !self.request_end.is_broken(),
+                Some(Err(_)) | None => return false,
+            }
         }
     }
 
