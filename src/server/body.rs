@@ -165,7 +165,13 @@ impl Body for Bounded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, BoxError>>> {
         let polled = self.poll_bounded(cx);
-        if matches!(polled, Poll::Ready(Some(Err(_)))) {
+        // A connection that this side gives up ends a body without an error, but without the client's word, too.
+        let is_broken = match &polled {
+            Poll::Ready(Some(Err(_))) => true,
+            Poll::Ready(None) => !self.body.is_end_stream(),
+            _ => false,
+        };
+        if is_broken {
             self.end.note_broken();
         }
         polled

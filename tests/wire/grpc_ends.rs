@@ -118,7 +118,8 @@ async fn hold(url: &str, deadline: Option<Duration>) -> Holding {
     }
 }
 
-async fn go(server: &Server, way: Way) {
+/// Goes that way; answers what is kept of the client until that is noticed.
+async fn go(server: &Server, way: Way) -> Option<Holding> {
     let between = Between::new(server, way).await;
     let deadline = (way == Way::Deadline).then(|| Duration::from_millis(700));
     let mut holding = hold(&between.url, deadline).await;
@@ -131,18 +132,24 @@ async fn go(server: &Server, way: Way) {
         Way::HalfClose => {
             drop(holding.requests);
             while next(&mut holding.answers).await.expect("it ends well").is_some() {}
+            return None;
         }
         Way::HalfCloseAndGone => {
             drop(holding.requests);
-            // The other side is to have heard the one before the other.
+            // The one is to be sent before the other.
             tokio::time::sleep(Duration::from_millis(20)).await;
+            return None;
         }
-        Way::Cancel => drop(holding.answers),
+        Way::Cancel => {
+            drop(holding.answers);
+            return None;
+        }
         Way::Deadline => {
             // Clients cancel a call whose deadline has passed; this one looks after that itself once a call has begun.
             let answers = async { while next(&mut holding.answers).await.is_ok_and(|answer| answer.is_some()) {} };
             tokio::time::timeout(Duration::from_millis(700), answers).await.expect_err("it goes on till then");
             drop(holding.answers);
+            return None;
         }
         Way::Mistake => {
             holding.requests.send(ask(None)).await.expect("it lives");
@@ -153,14 +160,13 @@ async fn go(server: &Server, way: Way) {
             between.end.notify_one();
         }
     }
-    if way == Way::Silent {
-        tokio::time::sleep(Duration::from_secs(90)).await;
-    }
+    Some(holding)
 }
 
 /// Deliveries and failures of the one entry, once nobody holds it.
 async fn given_back(server: &Server, way: Way) -> (u32, u32) {
-    let until = Instant::now() + PATIENCE;
+    // A silent peer is noticed late.
+    let until = Instant::now() + if way == Way::Silent { 4 * PATIENCE } else { PATIENCE };
     loop {
         let request = v1::ListPendingRequest { stream: "s".into(), group: "g".into(), ..Default::default() };
         let listed = server.consumers().list_pending(request).await.expect("listed").into_inner();
@@ -206,9 +212,10 @@ async fn every_end_but_those_that_were_meant_counts_as_a_failure() {
         server.group("s", "g", settings()).await;
         server.fill("s", 0..1).await;
         for round in 1..=if way == Way::Silent { 1 } else { rounds } {
-            go(&server, way).await;
+            let client = go(&server, way).await;
             let failures = if way.fails() { round } else { 0 };
             assert_eq!(given_back(&server, way).await, (round, failures), "{way:?}, round {round}");
+            drop(client);
         }
     }
 }
