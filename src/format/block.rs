@@ -93,12 +93,6 @@ impl AppendTime {
         let skew = i64::from_le_bytes(bytes) >> 16;
         Some(Self { wall_ms, engine_ms: is_known.then(|| wall_ms.wrapping_add_signed(skew)) })
     }
-
-    /// Whether [`AppendTime::put_skew`] loses nothing of it: times that no clock tells do not fit.
-    pub fn is_storable(self) -> bool {
-        const HALF: u64 = 1 << 47;
-        self.wall_ms < HALF && self.engine_ms.is_none_or(|engine_ms| engine_ms < HALF)
-    }
 }
 
 impl From<Now> for AppendTime {

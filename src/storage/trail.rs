@@ -130,10 +130,11 @@ mod tests {
         // Removed ones are held no longer, wherever they stand.
         for (gone, left) in [(17, 3), (17, 3), (19, 2), (16, 1)] {
             trail.forget(FileId(gone));
-            assert_eq!(
-                (held(), trail.0.lock().files, trail.0.lock().bytes),
-                (left, left, left as u64 * 3 * STEP_BYTES)
-            );
+            let (files, bytes) = {
+                let kept = trail.0.lock();
+                (kept.files, kept.bytes)
+            };
+            assert_eq!((held(), files, bytes), (left, left, left as u64 * 3 * STEP_BYTES));
         }
     }
 
