@@ -61,7 +61,7 @@ fn write(disk: &SimDisk, from: &mut Unstructured<'_>) -> Result<Written> {
     for number in 0..from.int_in_range(1..=24)? {
         let mut records = Vec::new();
         for stream in 0..from.int_in_range(0..=2)? {
-            let mut block = BlockBuilder::new(StreamNumber(stream), number, NOW.wall_ms);
+            let mut block = BlockBuilder::new(StreamNumber(stream), number, NOW.into());
             let payload = vec![from.arbitrary()?; from.int_in_range(0..=8000)?];
             block.push(EntryId::new(number + 1, 0), EntryKind::Event, false, None, &payload);
             records.push(Record::entries(block.finish()));
