@@ -40,7 +40,7 @@ fn the_store_has_everything_in_it() {
     assert!(segments.iter().any(|s| s.footer.is_none()), "no segment is being written");
     let records = segments.iter().flat_map(|s| &s.frames).flat_map(|f| &f.head.records);
     let kinds: BTreeSet<u8> = records.map(|r| r.kind).collect();
-    let all: BTreeSet<u8> = [1].into_iter().chain(0x10..=0x1b).chain(0x20..=0x2d).collect();
+    let all: BTreeSet<u8> = [1, 0x32].into_iter().chain(0x10..=0x1c).chain(0x20..=0x2e).collect();
     assert_eq!(kinds, all, "kinds of records");
 }
 

@@ -67,7 +67,7 @@ impl World {
         let oldest = self.with_group(s, g, |group, stream| {
             let pending = group.pending.keys().find_map(|id| stream.get(*id));
             let oldest = pending.into_iter().chain(stream.after(group.cursor).next()).min_by_key(|e| e.id);
-            oldest.map(|e| e.append_ms)
+            oldest.map(|e| e.at.wall_ms)
         });
         let skipped = self.with_group(s, g, |group, stream| group.skipped_by(stream)).expect("it was just there");
         let skipped = info.skipped_by_trim.clamp(skipped.0, skipped.1);

@@ -351,11 +351,11 @@ impl World {
     fn retain(&mut self, s: &str, retention: Retention) -> Outcome {
         let Some(stream) = self.streams.get(s) else { return Ok(()) };
         let limited = StreamSettings { retention: retention.clone(), ..stream.settings.clone() };
-        let (engine, wall_ms) = (self.engine(), self.steady_wall_ms());
+        let (engine, engine_ms) = (self.engine(), self.now().engine_ms);
         self.answer(engine.update_stream(&name(s), limited)).map(drop).map_err(|e| format!("limits: {e:?}"))?;
         self.stepped.as_mut().expect("it is open").retain();
         let stream = self.streams.get_mut(s).expect("it was there");
-        if let Some(before) = stream.plan_retention(&retention, wall_ms) {
+        if let Some(before) = stream.plan_retention(&retention, engine_ms) {
             stream.trimmed_before = before;
         }
         let unlimited = stream.settings.clone();
@@ -824,7 +824,7 @@ impl World {
         let stream = self.streams.get_mut(s).expect("it has the group");
         if !again.is_empty() {
             let ids = stream.plan_ids(IdRequest::Auto, again.len(), now.wall_ms)?;
-            ids.into_iter().zip(again).for_each(|(id, content)| stream.append(id, now.wall_ms, content, None));
+            ids.into_iter().zip(again).for_each(|(id, content)| stream.append(id, now, content, None));
         }
         answer.done = gone.len() as u64;
         if let Some(target) = self.streams.get_mut(target) {

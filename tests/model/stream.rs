@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use synapse::clock::Now;
 use synapse::engine::{Expected, Page, Published, References, TrimTo, Trimmed};
 use synapse::error::Reason;
 use synapse::types::{EntryId, EntryKind, IdRange, IdRequest, Retention, StoredEntry, StreamSettings};
@@ -31,7 +32,8 @@ pub(crate) struct Content {
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) id: EntryId,
-    pub(crate) append_ms: u64,
+    /// When it was appended.
+    pub(crate) at: Now,
     pub(crate) content: Content,
     /// For a dead letter: what it was before, and where it came from.
     pub(crate) letter: Option<(Content, Letter)>,
@@ -123,7 +125,7 @@ impl Request {
 }
 
 impl Stream {
-    pub(crate) fn new(settings: StreamSettings, now: synapse::clock::Now) -> Self {
+    pub(crate) fn new(settings: StreamSettings, now: Now) -> Self {
         Self {
             entries: Vec::new(),
             settings,
@@ -198,7 +200,7 @@ impl Stream {
         };
         let before = match to {
             TrimTo::BeforeId(id) => id.min(beyond),
-            TrimTo::BeforeTime(ms) => self.existing().find(|e| e.append_ms >= ms).map_or(beyond, |e| e.id),
+            TrimTo::BeforeTime(ms) => self.existing().find(|e| e.at.wall_ms >= ms).map_or(beyond, |e| e.id),
             TrimTo::KeepEntries(max) => tail(&|count, _| count <= max),
             TrimTo::KeepBytes(max) => tail(&|_, bytes| bytes <= max),
         };
@@ -246,7 +248,7 @@ impl Stream {
     }
 
     /// The new trim point, where what the stream is to keep moves it.
-    pub(crate) fn plan_retention(&self, retention: &Retention, wall_ms: u64) -> Option<EntryId> {
+    pub(crate) fn plan_retention(&self, retention: &Retention, engine_ms: u64) -> Option<EntryId> {
         let first_unacknowledged = self.groups.values().map(|group| {
             let undelivered = group.cursor.next().unwrap_or(EntryId::MAX);
             group.pending.keys().next().map_or(undelivered, |pending| undelivered.min(*pending))
@@ -257,7 +259,7 @@ impl Stream {
         let entries = retention.entries_max.and_then(|max| self.plan_trim(TrimTo::KeepEntries(max)).1);
         let bytes = retention.bytes_max.and_then(|max| self.plan_trim(TrimTo::KeepBytes(max)).1);
         let age = retention.age_max_ms.and_then(|max| {
-            let young = |e: &&Entry| e.append_ms >= wall_ms.saturating_sub(max);
+            let young = |e: &&Entry| engine_ms - e.at.engine_ms <= max;
             let first = self.existing().find(young).map_or(EntryId::MAX, |e| e.id);
             self.plan_trim(TrimTo::BeforeId(first)).1
         });
@@ -277,9 +279,9 @@ impl Stream {
         done
     }
 
-    pub(crate) fn append(&mut self, id: EntryId, append_ms: u64, content: Content, letter: Option<(Content, Letter)>) {
+    pub(crate) fn append(&mut self, id: EntryId, at: Now, content: Content, letter: Option<(Content, Letter)>) {
         assert!(id > self.last(), "the model keeps ids rising");
-        self.entries.push(Entry { id, append_ms, content, letter, deleted: false });
+        self.entries.push(Entry { id, at, content, letter, deleted: false });
     }
 
     /// The ids that so many entries get.
@@ -300,7 +302,7 @@ impl Stream {
     }
 
     /// Publishes, or says why not, changing nothing then.
-    pub(crate) fn publish(&mut self, request: &Request, now: synapse::clock::Now) -> Result<Published, Reason> {
+    pub(crate) fn publish(&mut self, request: &Request, now: Now) -> Result<Published, Reason> {
         let hash: Vec<Bytes> = request.contents.iter().map(|c| c.bytes.clone()).collect();
         if let Some((producer, sequence)) = &request.producer
             && let Some(published) = self.seen(producer, *sequence, &hash, now.engine_ms)?
@@ -341,7 +343,7 @@ impl Stream {
                 continue;
             }
             let id = next.next().expect("as many as are fresh");
-            self.append(id, now.wall_ms, content.clone(), None);
+            self.append(id, now, content.clone(), None);
             if let Some(event_id) = content.event_id.as_ref().filter(|_| by_id) {
                 self.events.insert(event_id.clone(), (id, now.engine_ms));
             }
@@ -393,7 +395,7 @@ fn published(each: Vec<(EntryId, bool)>, duplicate: bool) -> Published {
 pub(crate) fn stored(entry: &Entry) -> StoredEntry {
     StoredEntry {
         id: entry.id,
-        append_ms: entry.append_ms,
+        append_ms: entry.at.wall_ms,
         kind: entry.content.kind,
         bytes: entry.content.bytes.clone(),
     }

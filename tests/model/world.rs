@@ -37,8 +37,6 @@ pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) sessions: [Option<OpenSession>; 4],
     pub(crate) delivery_max: u64,
-    /// When the engine was opened.
-    opened: Now,
     files: Arc<MemoryFiles>,
     index: MemoryIndex,
     /// What the index held at an earlier restart.
@@ -64,7 +62,6 @@ impl World {
             clock: ManualClock::at(START_MS),
             sessions: Default::default(),
             delivery_max: 0,
-            opened: Now::default(),
             files: Arc::default(),
             index: MemoryIndex::default(),
             old_checkpoint: None,
@@ -95,14 +92,7 @@ impl World {
         let stepped = Stepped::open_with(files, log_options, index, options, clock, salts);
         let stepped = stepped.map_err(|e| format!("opening: {e}"))?;
         self.stepped = Some(stepped);
-        self.opened = self.now();
         Ok(())
-    }
-
-    /// Wall time by which entries are aged: a clock that jumped forward since the engine was opened makes nothing old.
-    pub(crate) fn steady_wall_ms(&self) -> u64 {
-        let now = self.now();
-        now.wall_ms.min(self.opened.wall_ms + (now.engine_ms - self.opened.engine_ms))
     }
 
     pub(crate) fn engine(&self) -> Engine {
@@ -214,7 +204,9 @@ impl World {
             let plain = original.letter.map_or(original.content, |(plain, _)| plain);
             let content = crate::stream::Content { bytes: entry.bytes, ..plain.clone() };
             let stream = self.streams.get_mut(target).expect("it was made");
-            stream.append(entry.id, entry.append_ms, content, Some((plain, says)));
+            let engine_ms = now.engine_ms - now.wall_ms.saturating_sub(entry.append_ms);
+            let at = Now { wall_ms: entry.append_ms, engine_ms };
+            stream.append(entry.id, at, content, Some((plain, says)));
         }
         Ok(())
     }

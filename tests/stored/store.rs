@@ -1,6 +1,7 @@
-//! A small store with something of everything in it, the same bytes every time.
+//! A small store with something of everything in it, the same bytes every time but for the ids of boots.
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use synapse::clock::ManualClock;
@@ -168,9 +169,14 @@ impl Work {
             let request = Publish { once: once.clone(), ..Publish::new(stream("logs"), vec![event(1, 50)]) };
             assert_eq!(self.stepped.run(engine.publish(request)).expect("publishes").duplicate, duplicate);
         }
+        for duplicate in [false, true] {
+            let request = Publish { name: Some(5), ..Publish::new(stream("logs"), vec![event(2, 50)]) };
+            assert_eq!(self.stepped.run(engine.publish(request)).expect("publishes").duplicate, duplicate);
+        }
         self.create_stream("short-lived");
         self.create_group("short-lived", "by-then", GroupSettings::default());
         self.publish("short-lived", 3, 50);
+        self.ask_and_leave("short-lived", "by-then", "hasty");
         let (s, g) = (stream("short-lived"), group("by-then"));
         self.stepped.run(engine.delete_group(&s, &g)).expect("deletes");
         let renamed = stream("renamed");
@@ -240,6 +246,16 @@ impl Work {
         let engine = self.stepped.engine().clone();
         let delivery = self.stepped.run(engine.pull(pull(name, of, who, max))).expect("pulls");
         delivery.entries.iter().map(|d| d.entry.id).collect()
+    }
+
+    /// Asks for entries and goes away before they come.
+    fn ask_and_leave(&mut self, name: &str, of: &str, who: &str) {
+        let (engine, request) = (self.stepped.engine().clone(), pull(name, of, who, 2));
+        let mut asked = Box::pin(async move { engine.pull(request).await });
+        assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        self.stepped.settle();
+        drop(asked);
+        self.stepped.settle();
     }
 
     fn acknowledge(&mut self, name: &str, of: &str, ids: &[EntryId]) {
